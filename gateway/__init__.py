@@ -1,0 +1,1 @@
+"""HTTP in. The only package that knows Starlette."""

@@ -1,0 +1,42 @@
+"""What travels through the gateway: one request as parsed, and the settings it is handled by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from auth.types import Caller
+from upstream.types import RawHeaders
+
+
+class Dialect(StrEnum):
+    """Which kind of client speaks: it decides heartbeats and identity headers."""
+
+    SDK = "sdk"
+    CODEX = "codex"
+
+
+@dataclass(frozen=True, slots=True)
+class RelayRequest:
+    """One model call as the client meant it, already adapted to what the backend accepts.
+
+    ``body`` buffers concatenate to the JSON text that goes up, without the per-account installation id (see
+    adapt.with_installation). ``owners`` are tenant-salted digests of the turn's encrypted parts and turn-state,
+    newest first. ``affinity`` is a tenant-salted digest or None. ``adaptations`` are the words of the
+    ``x-relay-adapted`` header. ``deadline_s`` is monotonic.
+    """
+
+    id: str
+    caller: Caller
+    model: str
+    requested_model: str
+    body: Sequence[bytes]
+    headers: RawHeaders
+    affinity: bytes | None
+    owners: tuple[bytes, ...]
+    stream: bool
+    dialect: Dialect
+    deadline_s: float
+    adaptations: tuple[str, ...] = ()
+    echo: dict[str, object] = field(default_factory=dict)

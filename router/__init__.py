@@ -1,0 +1,1 @@
+"""Which account, and is it well. No network."""

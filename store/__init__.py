@@ -1,0 +1,1 @@
+"""Records, their seal, and where they rest."""

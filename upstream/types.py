@@ -1,0 +1,60 @@
+"""What goes to the Codex backend and what comes back. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+RawHeaders = list[tuple[bytes, bytes]]
+"""Header fields in order, names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One model call, independent of the account that will carry it.
+
+    ``body`` is a sequence of buffers whose concatenation is the JSON text; ``{installation}`` has been resolved by
+    the caller for the account. ``client_headers`` are the client's fields after the allow-list (names in lower
+    case). ``codex_client``: the client is a Codex CLI and keeps its identity headers.
+    """
+
+    body: Sequence[bytes]
+    client_headers: RawHeaders = field(default_factory=list)
+    codex_client: bool = False
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Deadlines of one exchange in seconds. ``first_event`` and ``total`` count from the start of the exchange,
+    ``idle`` from the last byte."""
+
+    connect_s: float = 5.0
+    first_event_s: float = 120.0
+    idle_s: float = 300.0
+    total_s: float = 3600.0
+    write_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one response."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitWindow:
+    """One window as reported by headers, a ``codex.rate_limits`` event or ``/wham/usage``.
+
+    ``name`` is ``primary`` (usually 300 minutes) or ``secondary`` (usually 10,080). ``resets_at_s`` is Unix.
+    """
+
+    name: str
+    used_percent: float
+    window_minutes: int | None
+    resets_at_s: float | None
