@@ -23,6 +23,7 @@ import socket
 import ssl
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -42,7 +43,7 @@ class FaultyUpstream:
     """One listener on loopback with its script and its counters; an async context manager.
 
     Script: ``default``, ``per_token``, ``per_account``, ``routes`` (path without query -> mode), ``models`` and
-    ``models_by_account`` (slugs), ``on_client_hello`` (what a plain listener answers to TLS).
+    ``models_by_account`` (slugs), ``on_client_hello`` (what a plain listener answers when it is asked by TLS).
     Counters: ``connections``, ``open_connections``, ``requests`` and its two Counters (``responses`` path only),
     ``other_requests`` (by path), ``open_streams``, ``aborted`` (the peer left before the mode was through),
     ``finished``, ``bytes_written``, ``canary_hits``, ``half_requests``. ``seen``: the last ``keep`` requests.
@@ -219,16 +220,16 @@ class FaultyUpstream:
         first, *lines = head[:-4].split(b"\r\n")
         method, path, _version = first.decode("latin-1").split(" ", 2)
         fields = tuple((name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines))
-        seen = Seen(self.requests, method, path, fields, head, canary_url=self._canary_url)
+        seen = Seen(0, method, path, fields, head, canary_url=self._canary_url)
         mode = self._choose(seen)
+        body = b""
         if mode.read == "request":
             try:
                 body = await wire.read_body(fields)
             except (PeerLeft, ConnectionError):
                 self.half_requests += 1
                 raise
-            kept = body[: self._keep_body_bytes]
-            seen = Seen(seen.number, method, path, fields, head, kept, len(body), self._canary_url)
+        seen = replace(seen, number=self.requests, body=body[: self._keep_body_bytes], body_bytes=len(body))
         self.seen.append(seen)
         return seen, mode
 
@@ -240,6 +241,7 @@ class FaultyUpstream:
         self.requests += 1
         self.requests_by_account[seen.account] += 1
         self.requests_by_token[seen.token] += 1
+        self._changed.set()
         for queue in (self._queues.get(seen.account), self._queue):
             if queue:
                 return queue.popleft()

@@ -29,7 +29,9 @@ STREAM_HEADERS: Headers = (
     ("x-codex-primary-window-minutes", "300"),
 )
 LAST_CHUNK = b"0\r\n\r\n"
-TLS_ALERT = bytes.fromhex("15030300020228")  # fatal handshake_failure
+HANDSHAKE_FAILURE = bytes.fromhex("15030300020228")
+PROTOCOL_VERSION = bytes.fromhex("15030100020246")
+"""TLS alert records; the second is what a server says that knows TLS 1.0 only."""
 
 
 def named(build: Callable[P, Mode]) -> Callable[P, Mode]:
@@ -191,9 +193,9 @@ def http09() -> Mode:
 
 
 @named
-def tls_bytes() -> Mode:
-    """A TLS alert record on a connection that speaks plain HTTP."""
-    return steps(Send(TLS_ALERT), Fin())
+def tls_bytes(alert: bytes = HANDSHAKE_FAILURE) -> Mode:
+    """A fatal TLS alert record: instead of HTTP, or (``on_client_hello``) as the answer to a handshake."""
+    return steps(Send(alert), Fin())
 
 
 @named

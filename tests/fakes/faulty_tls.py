@@ -26,8 +26,6 @@ class Certificate(StrEnum):
     SELF_SIGNED = "self_signed"
     WRONG_HOST = "wrong_host"
     EXPIRED = "expired"
-    OLD_PROTOCOL = "old_protocol"
-    """The right certificate, but TLS 1.1 at most."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,6 @@ def make_identity(kind: Certificate = Certificate.RIGHT) -> Identity:
         days_left=-1 if kind is Certificate.EXPIRED else 1,
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    if kind is Certificate.OLD_PROTOCOL:
-        context.set_ciphers("ALL:@SECLEVEL=0")
-        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-        context.maximum_version = ssl.TLSVersion.TLSv1_1
     with tempfile.TemporaryDirectory() as folder:
         chain = Path(folder, "chain.pem")
         private = key.private_bytes(

@@ -148,7 +148,7 @@ class Wire:
         self._gate = gate
         self._buffer = bytearray()
         self.closed = False
-        writer.transport.set_write_buffer_limits(0)  # drain() waits for the kernel, so bytes are counted honestly
+        writer.transport.set_write_buffer_limits(high=1, low=0)  # drain() waits for the kernel; bytes count honestly
 
     async def read_head(self) -> bytes:
         """The next request head with its empty line. Raises PeerLeft or NotHttp."""
