@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from store.records import (
     Account,
@@ -30,6 +30,9 @@ from store.records import (
     Tenant,
     WindowRecord,
 )
+
+HEALTHY_KEPT_S: Final = 86_400.0
+"""A health record that no longer blocks is kept this long, as history for an operator's "why"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,9 @@ class CredentialStore(Protocol):
     async def begin_refresh(self, account_id: str, claim: Claim, token_digest: str) -> RefreshIntent:
         """Writes the intent durably (fsync) and returns it.
 
-        When an intent for the same digest is open already, its ``replays`` is raised by one instead.
-        Raises Conflict when the claim is no longer held by its fence, or the stored refresh token's digest is
-        another.
+        When an intent for the same digest is open already, its ``replays`` is raised by one instead, and it carries
+        this claim's fence from then on. Raises NotFound without a credential, and Conflict when the claim is no
+        longer held by its fence, or the stored refresh token's digest is another.
         """
 
     async def finish_refresh(self, credential: Credential, claim: Claim, expected_version: int) -> Credential:
@@ -109,7 +112,12 @@ class CredentialStore(Protocol):
     async def abandon_refresh(self, account_id: str, claim: Claim, state: str | None) -> None:
         """Clears the intent after an answer that did not rotate the token (``state`` None), or marks the
         credential ``spent`` / ``uncertain`` (RefreshState value) and clears or keeps the intent accordingly:
-        ``uncertain`` keeps it."""
+        ``uncertain`` keeps it.
+
+        The credential's version stays. Nothing happens when there is no intent and no state; raises Conflict when
+        the intent is another claim's, or is gone and there is a state: newer tokens are stored, which no mark may
+        hit.
+        """
 
 
 class KeyStore(Protocol):
