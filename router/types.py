@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 
 class Cause(StrEnum):
@@ -54,7 +55,9 @@ class Outcome:
     ``retry_after_s`` is relative, ``resets_at_s`` Unix; either may be None (bare). ``authoritative`` says that the
     time came from a body or header about the plan's window, and may be shown to a client. ``scope`` is
     ``account`` or ``model:<slug>``. ``cause`` overrides the default cause of the kind. ``sent``: the request may
-    have reached the upstream. ``evidence`` is short, redacted and safe to print.
+    have reached the upstream. ``evidence`` is short, redacted and safe to print. ``after_refresh`` (AUTH only): a
+    credential that had just been refreshed was refused too, or it cannot be refreshed; then the account's breaker
+    opens at once, while an AUTH without it is one strike.
     """
 
     kind: OutcomeKind
@@ -67,6 +70,7 @@ class Outcome:
     resets_at_s: float | None = None
     authoritative: bool = False
     plan_type: str | None = None
+    after_refresh: bool = False
 
 
 OK = Outcome(OutcomeKind.OK)
@@ -93,7 +97,7 @@ class RouteQuery:
 class NoAccountReason(StrEnum):
     NONE_CONFIGURED = "none_configured"  # no account at all, or none in these pools
     EXHAUSTED = "exhausted"  # all that could serve are cooling after usage or rate limits
-    UNUSABLE = "unusable"  # all disabled or in need of a login
+    UNUSABLE = "unusable"  # all disabled or in need of a login; with retry_after_s: resting after faults of their own
     BUSY = "busy"  # all that could serve are at their concurrency limit
     OWNER_OUT = "owner_out"  # the owner cannot serve; another could, without its reasoning
     MODEL_UNAVAILABLE = "model_unavailable"  # no account has the model
@@ -134,8 +138,11 @@ class RetryVerb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetryAction:
+    """What to do next. ``charged``: take one from the retry budget, this retry could amplify an overload."""
+
     verb: RetryVerb
     wait_s: float = 0.0
+    charged: bool = False
 
 
 GIVE_UP = RetryAction(RetryVerb.GIVE_UP)
@@ -146,7 +153,8 @@ class RetryState:
     """Where the request stands when an attempt has failed; ``attempt`` counts from 1.
 
     ``reused_connection``: the failed attempt used a pooled connection and got no byte back.
-    ``budget``: the fleet-wide retry budget admits one more. ``route_attempts``: route faults so far.
+    ``budget``: the fleet-wide retry budget admits one more. ``route_attempts``: route faults so far, this one
+    included. ``waited_s``: seconds already spent in WAIT.
     """
 
     attempt: int
@@ -160,3 +168,63 @@ class RetryState:
     reused_connection: bool = False
     budget: bool = True
     route_attempts: int = 0
+    waited_s: float = 0.0
+
+
+class AccountState(StrEnum):
+    """How an account stands, in one word; a closed set (metric labels)."""
+
+    OK = "ok"
+    COOLING = "cooling"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    DISABLED = "disabled"
+    NEEDS_REAUTH = "needs_reauth"
+
+
+class Window(Protocol):
+    """One rate-limit window as an upstream reports it; structural, so that the router knows no upstream type."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def used_percent(self) -> float: ...
+    @property
+    def window_minutes(self) -> int | None: ...
+    @property
+    def resets_at_s(self) -> float | None: ...
+
+
+class Moment(NamedTuple):
+    """One instant on both clocks: ``mono_s`` for waiting and judging, ``wall_s`` (Unix) for what is stored or shown."""
+
+    mono_s: float
+    wall_s: float
+
+    def to_mono(self, wall_s: float) -> float:
+        return self.mono_s + (wall_s - self.wall_s)
+
+    def to_wall(self, mono_s: float) -> float:
+        return self.wall_s + (mono_s - self.mono_s)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRules:
+    """The settings' values that routing rests on; the names are those of the ``[router]`` section.
+
+    ``per_account_concurrency`` is this worker's share (0: no limit). ``takeover_s``: so long other workers wait for
+    the verdict of the one that may probe first. ``placements_max``: most affinity keys, and most owners, in memory.
+    """
+
+    breaker_failures: int = 5
+    breaker_open_s: float = 30.0
+    breaker_open_max_s: float = 900.0
+    breaker_successes: int = 2
+    cooldown_base_s: float = 5.0
+    cooldown_max_s: float = 7 * 86_400.0
+    probe_interval_s: float = 300.0
+    affinity_ttl_s: float = 3600.0
+    owner_ttl_s: float = 7 * 86_400.0
+    per_account_concurrency: int = 0
+    takeover_s: float = 5.0
+    placements_max: int = 100_000
