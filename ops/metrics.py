@@ -31,7 +31,7 @@ MULTIPROC_ENV: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 ROUTES: Final = (
     "responses", "chat_completions", "models", "codex_responses", "codex_models", "wham", "whoami", "healthz",
-    "readyz", "metrics", "tasks", "admin", "console",
+    "readyz", "metrics", "tasks", "admin", "console", "none",
 )  # fmt: skip
 STATUS_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
 OUTCOMES: Final = ("ok", "failed", "client_error", "limited", "shed", "no_account", "cancelled", "unauthenticated")
@@ -46,12 +46,12 @@ END_REASONS: Final = (
     "client_gone", "client_stalled", "draining", "revoked", "failed",
 )  # fmt: skip
 REFRESH_RESULTS: Final = (
-    "ok", "reused", "invalid_grant", "uncertain", "unavailable", "rejected", "conflict", "persist_conflict",
-    "mismatch", "needs_reauth", "skipped",
+    "refreshed", "adopted", "transient", "uncertain", "replayed", "permanent", "persist_conflict", "persist_failed",
+    "mismatch",
 )  # fmt: skip
 SHED_REASONS: Final = (
-    "overloaded", "draining", "not_configured", "store_unavailable", "audit_full", "no_accounts", "rate_limited",
-    "too_many_streams", "header_timeout", "body_timeout", "body_too_large", "head_too_large",
+    "overloaded", "inflight", "draining", "not_configured", "store_unavailable", "audit_full", "no_accounts",
+    "rate_limited", "too_many_streams", "header_timeout", "body_timeout", "body_too_large", "head_too_large",
 )  # fmt: skip
 RETRY_VERBS: Final = ("refresh_same", "same", "next_account", "strip_and_move", "wait", "give_up")
 TOKEN_KINDS: Final = ("input", "cached", "output", "reasoning")

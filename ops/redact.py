@@ -32,7 +32,7 @@ _MAX_DEPTH: Final = 4
 
 _FIELDS: Final = frozenset(
     {
-        "authorization", "proxy-authorization", "proxy_authorization", "cookie", "set-cookie", "set_cookie", "key",
+        "authorization", "proxy-authorization", "proxy_authorization", "cookie", "set-cookie", "set_cookie",
         "api_key", "api-key", "x-api-key", "apikey", "auth", "bearer", "password", "passwd", "secret", "token",
         "access_token", "refresh_token", "id_token", "client_secret", "code_verifier", "device_code", "user_code",
         "session", "csrf", "credential", "credentials", "private_key", "vault_key",

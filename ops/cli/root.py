@@ -1,0 +1,23 @@
+"""The tree of commands, put together from one file per noun."""
+
+from __future__ import annotations
+
+import click
+
+from ops.cli.accounts import accounts
+from ops.cli.audit import audit
+from ops.cli.check import config, doctor
+from ops.cli.keys import keys
+from ops.cli.run import demo, serve, simulator
+from ops.cli.tenants import tenants
+from ops.version import VERSION
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="codex-relay")
+def root() -> None:
+    """One door for many Codex accounts."""
+
+
+for _command in (serve, demo, simulator, doctor, config, accounts, tenants, keys, audit):
+    root.add_command(_command)
