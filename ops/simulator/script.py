@@ -197,8 +197,9 @@ def apply_line(plan: Plan, line: str, rest: str = "") -> Plan:
             tools.append(ToolCall(value or "exec_command", raw, custom=key == "custom"))
         elif key == "edit-file":
             word = _WORD.match(rest)
-            tools.extend(_edit_file(value or (word.group(1) if word else "simulated.txt")))
-            changes["reasoning"] = True
+            name = value or (word.group(1) if word else "simulated.txt")
+            tools.extend(_edit_file(name))
+            changes |= {"reasoning": True, "text": f"Wrote {name} and read it back."}
         elif key in _TYPES and key != "tools":
             changes[key] = _convert(key, value)
         else:

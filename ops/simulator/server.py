@@ -36,15 +36,17 @@ from ops.simulator.wire import TRANSPORT
 TLS_NAMES = ("localhost", "chatgpt.com", "auth.openai.com")
 
 
+def _is_exception(record: logging.LogRecord) -> bool:
+    return bool(record.exc_info)
+
+
 class SimulatorProtocol(HttpToolsProtocol):
-    """Puts the transport into the scope; its log is quiet, because dropped answers are its trade."""
+    """Puts the transport into the scope; its log has crashes only: dropped answers are its trade."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.logger = logging.getLogger("ops.simulator.server")
-        self.logger.propagate = False
-        if not self.logger.handlers:
-            self.logger.addHandler(logging.NullHandler())
+        self.logger.filters = [_is_exception]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

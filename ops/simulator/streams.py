@@ -19,6 +19,7 @@ import msgspec
 from ops.simulator.script import Plan, ToolCall
 
 WORDS = ("The ", "simulated ", "model ", "answers ", "with ", "plain ", "words, ", "again. ")
+COMPACTED = 1 << 30
 REASONING_SUMMARY = "**Thinking it over** The simulated model weighs its next step."
 
 
@@ -64,7 +65,10 @@ class Answer:
 
 
 def tool_turn(items: list[Any]) -> int:
-    """How many tool outputs follow the last user message: the number of the model's turn in its loop."""
+    """How many tool outputs follow the last user message: the number of the model's turn in its loop.
+
+    A compaction item after it stands for all of them: what was asked for is taken as done.
+    """
     turn = 0
     for item in items:
         if not isinstance(item, dict):
@@ -73,6 +77,8 @@ def tool_turn(items: list[Any]) -> int:
             turn = 0
         elif str(item.get("type", "")).endswith("call_output"):
             turn += 1
+        elif item.get("type") == "compaction":
+            turn = COMPACTED
     return turn
 
 
@@ -193,7 +199,9 @@ class _Stream:
     def _usage(self) -> dict[str, Any]:
         plan = self.plan
         reasoning = plan.reasoning_tokens if plan.reasoning_tokens is not None else 64 * plan.reasoning
-        read = plan.input_tokens if plan.input_tokens is not None else self.answer.input_tokens
+        read = self.answer.input_tokens
+        if plan.input_tokens is not None and tool_turn(self.answer.body["input"]) < COMPACTED:
+            read = plan.input_tokens
         cached = plan.cached_tokens if plan.cached_tokens is not None else min(self.answer.cached_tokens, read)
         written = plan.output_tokens if plan.output_tokens is not None else -(-self.characters // 4) + reasoning
         return {

@@ -1,0 +1,212 @@
+"""The real clients against the simulator itself: whatever they accept here, they accept from the backend's shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+from openai.types.responses import ResponseFunctionToolCall, ResponseReasoningItem
+
+from ops.simulator import RunningSimulator, SimulatorConfig, running_simulator
+from tests.real.conftest import CodexCli
+
+pytestmark = [pytest.mark.slow, pytest.mark.real]
+
+# With plain http the CLI wants an https origin named, and uses its own base URL when that origin is another one.
+FOR_CLI = SimulatorConfig(workspace_backend_origin="https://chatgpt.com")
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[RunningSimulator]:
+    async with running_simulator(FOR_CLI) as running:
+        yield running
+
+
+def sdk(sim: RunningSimulator, auth: dict[str, Any]) -> openai.AsyncOpenAI:
+    tokens = auth["tokens"]
+    return openai.AsyncOpenAI(
+        api_key=tokens["access_token"],
+        base_url=sim.base_url,
+        default_headers={"chatgpt-account-id": tokens["account_id"]},
+        max_retries=0,
+    )
+
+
+def chatgpt_mode(sim: RunningSimulator, model: str = "gpt-5.5", more: str = "") -> str:
+    return (
+        f'model = "{model}"\n'
+        f'chatgpt_base_url = "http://localhost:{sim.port}/backend-api"\n'
+        f'openai_base_url = "http://127.0.0.1:{sim.port}/backend-api/codex"\n{more}'
+    )
+
+
+def asked(text: str) -> dict[str, Any]:
+    return {"model": "gpt-5.5", "instructions": "", "store": False, "input": [{"role": "user", "content": text}]}
+
+
+async def test_sdk_stream_helper_returns_the_final_response(sim: RunningSimulator) -> None:
+    """``responses.stream()`` accepts every event, private ones included, and ends with text and usage."""
+    async with (
+        sdk(sim, sim.state.new_account()) as client,
+        client.responses.stream(**asked("sim:reasoning,noise,events=5")) as stream,
+    ):
+        kinds = [event.type async for event in stream]
+        final = await stream.get_final_response()
+    assert kinds.count("response.output_text.delta") == 5
+    assert final.output_text == "The simulated model answers with "
+    assert isinstance(final.output[0], ResponseReasoningItem)
+    assert final.output[0].encrypted_content is not None
+    assert final.usage is not None
+    assert final.usage.total_tokens == final.usage.input_tokens + final.usage.output_tokens
+
+
+async def test_sdk_events_are_typed_and_numbered_without_gaps(sim: RunningSimulator) -> None:
+    """Plain ``create(stream=True)`` yields events whose models validate strictly, numbered from 0."""
+    async with sdk(sim, sim.state.new_account()) as client:
+        stream = await client.responses.create(**asked('sim:tool=get_weather city="New York"'), stream=True)
+        events = [event async for event in stream]
+    public = [event for event in events if event.type.startswith("response.")]
+    assert [event.sequence_number for event in public] == list(range(len(public)))
+    for event in public:
+        type(event).model_validate(event.to_dict(), strict=False)
+    assert public[-1].type == "response.completed"
+    call = public[-1].response.output[0]
+    assert isinstance(call, ResponseFunctionToolCall)
+    assert json.loads(call.arguments) == {"city": "New York"}
+
+
+async def test_sdk_without_stream_is_refused_as_the_backend_does(sim: RunningSimulator) -> None:
+    async with sdk(sim, sim.state.new_account()) as client:
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.responses.create(**asked("hi"))
+    assert caught.value.response.json() == {"detail": "Stream must be set to true"}
+
+
+async def test_codex_with_a_custom_provider(sim: RunningSimulator, codex_cli: CodexCli) -> None:
+    """The CLI with a provider block of its own calls the model endpoint only, uncompressed, and shows the text."""
+    tokens = sim.state.new_account()["tokens"]
+    codex_cli.configure(
+        'model = "gpt-5.5"\nmodel_provider = "sim"\n[model_providers.sim]\nname = "sim"\n'
+        f'base_url = "{sim.base_url}"\nenv_key = "SIM_KEY"\nwire_api = "responses"\n'
+        f'http_headers = {{ "chatgpt-account-id" = "{tokens["account_id"]}" }}\n'
+    )
+    run = await codex_cli.exec('sim:text="Hello from the simulator."', env={"SIM_KEY": tokens["access_token"]})
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.last_message() == "Hello from the simulator."
+    assert {request.path for request in sim.state.requests} == {"/backend-api/codex/responses"}
+    assert "content-encoding" not in sim.state.requests[-1].headers
+
+
+async def test_codex_signed_in_edits_a_file_in_a_tool_loop(sim: RunningSimulator, codex_cli: CodexCli) -> None:
+    """ChatGPT sign-in: routing check, 426 fallback, zstd bodies, sealed reasoning and turn state echoed, file made."""
+    auth = sim.state.new_account()
+    codex_cli.sign_in(auth)
+    codex_cli.configure(chatgpt_mode(sim))
+    run = await codex_cli.exec("Please do it. sim:edit-file hello.txt")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (codex_cli.workdir / "hello.txt").read_text() == "made by the simulator\n"
+    commands = run.items("command_execution")
+    assert [command["exit_code"] for command in commands] == [0, 0]
+    assert "made by the simulator" in commands[1]["aggregated_output"]
+    assert "hello.txt" in run.last_message()
+    counts = sim.state.counts
+    assert counts["accounts_check"] >= 1
+    assert counts["upgrades_refused"] >= 1
+    posts = [request for request in sim.state.requests_to("/codex/responses") if request.method == "POST"]
+    assert len(posts) == 3
+    assert {request.headers["content-encoding"] for request in posts} == {"zstd"}
+    assert "x-codex-turn-state" not in posts[0].headers
+    assert posts[1].headers["x-codex-turn-state"] == posts[2].headers["x-codex-turn-state"]
+    sealed = [i["encrypted_content"] for i in posts[2].json["input"] if i["type"] == "reasoning"]
+    assert len(sealed) == 2
+    assert all(sealed)
+    assert not sim.state.accounts[auth["tokens"]["account_id"]].counts["foreign_content"]
+
+
+async def test_codex_refreshes_an_expired_token_once(sim: RunningSimulator, codex_cli: CodexCli) -> None:
+    """An auth.json with a dead access token: the CLI exchanges the refresh token once and stores the rotated one."""
+    auth = sim.state.new_account(access_token_lifetime_s=-60)
+    codex_cli.sign_in(auth)
+    codex_cli.configure(chatgpt_mode(sim))
+    run = await codex_cli.exec("hi", env={"CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{sim.url}/oauth/token"})
+    assert run.returncode == 0, run.stdout + run.stderr
+    first = sim.state.refresh_tokens[auth["tokens"]["refresh_token"]]
+    assert (first.exchanges, first.rotations, first.state) == (1, 1, "used")
+    account_id = auth["tokens"]["account_id"]
+    assert codex_cli.auth()["tokens"]["refresh_token"] == sim.state.accounts[account_id].refresh_token
+    assert sim.state.counts["reuses"] == 0
+
+
+async def test_codex_recovers_from_a_401_by_refreshing(sim: RunningSimulator, codex_cli: CodexCli) -> None:
+    """A token that the backend stopped taking leads to one refresh and a turn that succeeds."""
+    auth = sim.state.new_account()
+    codex_cli.sign_in(auth)
+    codex_cli.configure(chatgpt_mode(sim))
+    sim.state.refuse_access(auth["tokens"]["account_id"])
+    run = await codex_cli.exec("hi", env={"CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{sim.url}/oauth/token"})
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert sim.state.counts["rotations"] == 1
+
+
+async def test_codex_compacts_with_a_trigger_item(sim: RunningSimulator, codex_cli: CodexCli) -> None:
+    """A turn whose usage fills the window is followed by a compaction call; its sealed item is sent on afterwards."""
+    codex_cli.sign_in(sim.state.new_account())
+    codex_cli.configure(
+        chatgpt_mode(sim, more="model_context_window = 20000\nmodel_auto_compact_token_limit = 15000\n")
+    )
+    run = await codex_cli.exec('sim:input_tokens=19000 sim:tool=exec_command cmd="true"')
+    assert run.returncode == 0, run.stdout + run.stderr
+    inputs = [r.json["input"] for r in sim.state.requests_to("/codex/responses") if r.method == "POST"]
+    kinds = [[item["type"] for item in one] for one in inputs]
+    assert any(one[-1] == "compaction_trigger" for one in kinds)
+    assert any("compaction" in one for one in kinds)
+
+
+async def test_codex_shows_the_usage_limit(sim: RunningSimulator, codex_cli: CodexCli) -> None:
+    """429 ``usage_limit_reached`` in the simulator's shape is what the CLI calls a usage limit: one POST, no retry."""
+    auth = sim.state.new_account()
+    codex_cli.sign_in(auth)
+    codex_cli.configure(chatgpt_mode(sim))
+    sim.state.exhaust(auth["tokens"]["account_id"])
+    run = await codex_cli.exec("hi")
+    assert run.returncode == 1
+    assert "usage limit" in run.stdout
+    posts = [request for request in sim.state.requests_to("/codex/responses") if request.method == "POST"]
+    assert len(posts) == 1
+
+
+async def test_codex_takes_the_catalogue_and_the_token_of_the_issuer(
+    sim: RunningSimulator, codex_cli: CodexCli
+) -> None:
+    """A personal access token works by whoami, and the simulated model list is accepted without a warning."""
+    account_id = sim.state.new_account()["tokens"]["account_id"]
+    codex_cli.configure(chatgpt_mode(sim))
+    run = await codex_cli.exec(
+        "hi",
+        env={
+            "CODEX_ACCESS_TOKEN": sim.state.new_pat(account_id),
+            "CODEX_AUTHAPI_BASE_URL": f"{sim.url}/api/accounts",
+        },
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert sim.state.counts["models"] >= 1
+    assert run.items("error") == []
+
+
+async def test_codex_logs_in_by_device_code(sim: RunningSimulator, codex_cli: CodexCli) -> None:
+    """``codex login --device-auth`` against the simulated issuer ends with tokens that the backend takes."""
+    import asyncio
+
+    from ops.simulator import approve
+
+    account_id = sim.state.new_account()["tokens"]["account_id"]
+    login = asyncio.create_task(codex_cli.run("login", "--device-auth", "--experimental_issuer", sim.url, timeout_s=50))
+    await sim.state.until(lambda: sim.state.counts["device_logins"] == 1, timeout_s=30)
+    (waiting,) = sim.state.device_logins.values()
+    approve(sim.state, waiting.user_code, account_id)
+    run = await login
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert sim.state.access_refusal(codex_cli.auth()["tokens"]["access_token"]) is None
