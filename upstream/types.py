@@ -58,3 +58,46 @@ class RateLimitWindow:
     used_percent: float
     window_minutes: int | None
     resets_at_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUsage:
+    """What ``/wham/usage`` says of an account. ``allowed``: it may be used now; ``limit_reached``: a window is full."""
+
+    plan: str | None
+    windows: tuple[RateLimitWindow, ...]
+    allowed: bool
+    limit_reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccountEntry:
+    """One account of ``/wham/accounts/check``. ``workspace_origin`` and ``routing_override``: None is no constraint."""
+
+    account_id: str
+    plan: str | None
+    workspace_origin: str | None
+    routing_override: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who we say we are when the client is not a Codex CLI. Header values as they go out."""
+
+    originator: str
+    user_agent: str
+    client_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """Where the backend is and what we allow it. ``base_url`` carries model traffic, the wham endpoints are under
+    ``chatgpt_base_url``; sizes in bytes, of one event and of one whole stream."""
+
+    base_url: str
+    chatgpt_base_url: str
+    identity: Identity
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    max_event_bytes: int = 16 * 1024 * 1024
+    max_stream_bytes: int = 512 * 1024 * 1024
+    json_timeout_s: float = 15.0

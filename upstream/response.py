@@ -1,0 +1,137 @@
+"""What does a reader of one event stream see?
+
+Whole events only, in order, as the upstream wrote them; then either the clean end or one UpstreamError. The response
+owns its exchange: ``close`` gives the connection back or tears it down, and forgetting to close is a leak.
+
+Rules that hold: the first-event deadline runs until the first whole event, so that a dripping upstream cannot
+stretch it; the bytes of a stream are bounded; after ``expect_end`` nobody waits for the upstream any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from functools import cached_property
+from typing import Final
+
+from ops.clock import Clock
+from upstream.errors import FaultKind, UpstreamError
+from upstream.exchange import Exchange
+from upstream.headers import safe_response_headers
+from upstream.pool import ConnectionPool
+from upstream.sse import EventFramer
+from upstream.types import RateLimitWindow, RawHeaders
+from upstream.usage import windows_from_headers
+
+SHORT_WAIT_S: Final = 1.0
+
+
+class UpstreamResponse:
+    """An open event stream with a 2xx status."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        pool: ConnectionPool,
+        clock: Clock,
+        max_event_bytes: int,
+        max_stream_bytes: int,
+    ) -> None:
+        self.status = exchange.status
+        self._exchange = exchange
+        self._pool = pool
+        self._clock = clock
+        self._framer = EventFramer(max_event_bytes)
+        self._left = max_stream_bytes
+        self._begun = False
+        self._ending = False
+        self._closed = False
+
+    @cached_property
+    def headers(self) -> RawHeaders:
+        """The fields that a client may see, names in lower case, values free of control characters."""
+        return safe_response_headers(self._exchange.headers)
+
+    @cached_property
+    def windows(self) -> list[RateLimitWindow]:
+        """The account's rate-limit windows as the answer's header tells them; empty when it does not."""
+        return windows_from_headers(self._exchange.headers, self._clock.now_s())
+
+    async def next_block(self, wait_s: float | None = None) -> bytes | None:
+        """The whole events that have come since the last call; b"" when the upstream has ended at an event boundary.
+
+        None: nothing came within ``wait_s`` (kept to a quarter of a second for waits of a second and more). Whether
+        a terminal event was among the events is for the caller to know. Raises UpstreamError (TRUNCATED, IDLE,
+        BUDGET, EVENT_TOO_LARGE, PROTOCOL, FIRST_EVENT_TIMEOUT), after all events that came before; the response is
+        closed then. Cancel: nothing is lost, call again or ``close``.
+        """
+        exchange = self._exchange
+        timer: asyncio.TimerHandle | None = None
+        armed = False
+        try:
+            while True:
+                data: bytes | None = exchange.take()
+                if not data:
+                    if self._ending:
+                        self.close()
+                        return b""
+                    if not armed:
+                        armed = True
+                        timer = self._arm(wait_s)
+                    data = await exchange.read()
+                    if data is None:
+                        return None
+                    if not data:
+                        return self._end()
+                block = self._frame(data)
+                if block:
+                    return block
+        except UpstreamError:
+            self.close()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _arm(self, wait_s: float | None) -> asyncio.TimerHandle | None:
+        """Long waits are the sweep's business and cost nothing; short ones get a timer of their own."""
+        exchange = self._exchange
+        if wait_s is not None and wait_s >= SHORT_WAIT_S:
+            exchange.nudge_at(self._clock.monotonic_s() + wait_s)
+            return None
+        exchange.nudge_at(math.inf)
+        return None if wait_s is None else asyncio.get_running_loop().call_later(wait_s, exchange.nudge)
+
+    def _frame(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise UpstreamError(FaultKind.BUDGET, "the stream is larger than allowed", status=self.status)
+        block = self._framer.feed(data)
+        if block and not self._begun:
+            self._begun = True
+            self._exchange.first_event_seen()
+        return block
+
+    def _end(self) -> bytes:
+        self._closed = True
+        if self._framer.held:
+            raise UpstreamError(FaultKind.TRUNCATED, "the stream ended inside an event", status=self.status)
+        return b""
+
+    def expect_end(self) -> None:
+        """The terminal event has been seen: from now on ``next_block`` gives out what has arrived and never waits.
+
+        The connection is kept for the next request if the rest of the message comes soon; nobody waits for it.
+        """
+        self._ending = True
+
+    def close(self) -> None:
+        """Idempotent, never waits. A connection whose message is unfinished is torn down, except after
+        ``expect_end``, when the pool gives it a moment to finish."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._ending:
+            self._pool.linger(self._exchange)
+        else:
+            self._exchange.abort()

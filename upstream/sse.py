@@ -1,0 +1,231 @@
+"""Where does an event end, and which one is it?
+
+Rules that hold:
+
+* bytes are cut at event boundaries and otherwise left alone: what is forwarded is what the upstream wrote;
+* a boundary is an empty line, with LF, CRLF and CR as line ends in any mix; the network may cut anywhere, inside a
+  UTF-8 sequence or between CR and LF;
+* half an event is never given out; an event larger than the cap is an error, however it was cut;
+* a byte order mark is taken off the start of a stream, so that bytes of ours may go before it;
+* JSON is decoded only when a substring test says that it is worth it, and never to forward an event;
+* the type of an event is its ``data.type``, as the Codex CLI reads it; the ``event:`` line is the fallback.
+
+Pure: no clock, no I/O. Framing after https://html.spec.whatwg.org/multipage/server-sent-events.html (``id`` and
+``retry`` mean nothing to a relay and are forwarded unread).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+import msgspec
+
+from upstream.errors import FaultKind, UpstreamError
+
+TERMINAL_TYPES: Final = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
+
+_BOM: Final = b"\xef\xbb\xbf"
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+# A line end and the empty line after it; atomic, or CR and LF of one line end would count as two.
+_BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_TYPE_LEAD: Final = b'{"type":"'
+_SEQUENCE: Final = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+_TYPED: Final = msgspec.json.Decoder(_Typed)
+
+
+class RawEvent(NamedTuple):
+    """One event as the upstream wrote it.
+
+    ``raw`` is all of its bytes with the empty line; ``name`` its ``event:`` field ("" without one); ``data`` its
+    ``data:`` lines joined with LF (b"" when it has none: a comment or a keep-alive).
+    """
+
+    raw: bytes
+    name: str
+    data: bytes
+
+    @property
+    def type(self) -> str:
+        """``data.type``, else the name of the event, else ""."""
+        return event_type(self.data) or self.name
+
+
+class Terminal(NamedTuple):
+    """The event that ends a response. ``data`` is its JSON; ``end`` its offset behind it in the block."""
+
+    type: str
+    data: bytes
+    end: int
+
+
+class EventFramer:
+    """Cuts a byte stream at event boundaries.
+
+    ``max_event_bytes`` bounds one event, and with it what is ever held.
+    """
+
+    __slots__ = ("_flowing", "_held", "_max", "_started")
+
+    def __init__(self, max_event_bytes: int) -> None:
+        self._max = max_event_bytes
+        self._held = bytearray()
+        self._started = False
+        self._flowing = False  # started, and nothing is held: the next chunk may pass untouched
+
+    @property
+    def held(self) -> int:
+        """Bytes of the unfinished event."""
+        return len(self._held)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The longest run of whole events that is now known, b"" when none ended.
+
+        A chunk that ends an event when nothing is held is returned itself. Raises UpstreamError(EVENT_TOO_LARGE);
+        the framer must not be fed again then.
+        """
+        if self._flowing and chunk.endswith(b"\n\n") and len(chunk) <= self._max:
+            return chunk
+        return self._feed(chunk)
+
+    def _feed(self, chunk: bytes) -> bytes:
+        held = self._held
+        seen = len(held)
+        held += chunk
+        if not self._started:
+            seen = 0
+            if len(held) < len(_BOM) and _BOM.startswith(held):
+                return b""
+            self._started = True
+            if held.startswith(_BOM):
+                del held[: len(_BOM)]
+        cut = _last_boundary(held, seen)
+        if len(held) > self._max:
+            self._check_sizes(cut)
+        self._flowing = cut == len(held)
+        if not cut:
+            return b""
+        if self._flowing:
+            out = bytes(held)
+            held.clear()
+            return out
+        out = bytes(memoryview(held)[:cut])
+        del held[:cut]
+        return out
+
+    def _check_sizes(self, cut: int) -> None:
+        held = self._held
+        largest = len(held) - cut
+        start = 0
+        for match in _BOUNDARY.finditer(held, 0, cut):
+            largest = max(largest, match.end() - start)
+            start = match.end()
+        if largest > self._max:
+            raise UpstreamError(FaultKind.EVENT_TOO_LARGE, f"an event of more than {self._max} bytes")
+
+
+def _last_boundary(held: bytearray, seen: int) -> int:
+    """The offset behind the last empty line; the bytes before ``seen`` are known to hold none."""
+    start = max(seen - 1, 0)
+    last = max(held.rfind(b"\n\n", start), held.rfind(b"\n\r", start), held.rfind(b"\r\r", start))
+    if last >= 0:
+        cut = last + 2
+        # CRLF is one line end: its LF belongs to the boundary that its CR made
+        return cut + 1 if held[last + 1] == 0x0D and held[cut : cut + 1] == b"\n" else cut
+    # right behind a boundary a line end is an empty line by itself (the LF of a CRLF that was cut in two)
+    if held[:2] == b"\r\n":
+        return 2
+    return 1 if held.startswith((b"\n", b"\r")) else 0
+
+
+def split_events(block: bytes) -> list[RawEvent]:
+    """The events of a block of whole events, in order; their ``raw`` joined is the block."""
+    ends = _lf_ends(block) if b"\r" not in block else [match.end() for match in _BOUNDARY.finditer(block)]
+    if not ends or ends[-1] != len(block):
+        ends.append(len(block))
+    events = []
+    start = 0
+    for end in ends:
+        if end > start:
+            events.append(_parse(block[start:end]))
+        start = end
+    return events
+
+
+def _lf_ends(block: bytes) -> list[int]:
+    ends = []
+    at = block.find(b"\n\n")
+    while at >= 0:
+        ends.append(at + 2)
+        at = block.find(b"\n\n", at + 2)
+    return ends
+
+
+def _parse(raw: bytes) -> RawEvent:
+    name = ""
+    data: list[bytes] = []
+    for line in _LINE_END.split(raw) if b"\r" in raw else raw.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if value[:1] == b" ":
+            value = value[1:]
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value.decode(errors="replace")
+    return RawEvent(raw, name, data[0] if len(data) == 1 else b"\n".join(data))
+
+
+def event_type(data: bytes) -> str:
+    """``data.type`` of an event's JSON, "" when it has none or is no JSON object."""
+    if data.startswith(_TYPE_LEAD):
+        end = data.find(b'"', len(_TYPE_LEAD))
+        found = data[len(_TYPE_LEAD) : end]
+        if end > 0 and b"\\" not in found:
+            return found.decode(errors="replace")
+    try:
+        return _TYPED.decode(data).type
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def find_terminal(block: bytes) -> Terminal | None:
+    """The first event of the block that ends a response, or None.
+
+    Costs four substring tests when there is none. The words inside a text that a model wrote do not count: the
+    type of the event decides.
+    """
+    if (
+        b"response.completed" not in block
+        and b"response.failed" not in block
+        and b"response.incomplete" not in block
+        and b'"error"' not in block
+    ):
+        return None
+    end = 0
+    for event in split_events(block):
+        end += len(event.raw)
+        if event.data:
+            kind = event.type
+            if kind in TERMINAL_TYPES:
+                return Terminal(kind, event.data, end)
+    return None
+
+
+def last_sequence_number(block: bytes) -> int | None:
+    """The ``sequence_number`` of the last event in the block that carries one.
+
+    A model's text cannot be mistaken for it: inside a JSON string its quotes are escaped.
+    """
+    at = block.rfind(b'"sequence_number"')
+    while at >= 0:
+        match = _SEQUENCE.match(block, at)
+        if match is not None:
+            return int(match.group(1))
+        at = block.rfind(b'"sequence_number"', 0, at)
+    return None
