@@ -1,7 +1,7 @@
 """What does the backend say about an account: its plan, and where its traffic has to go?
 
-Reads the answer of ``GET wham/accounts/check``. ``accounts`` is a list of entries or a map of id to entry; exactly one
-entry may be the token's account. ``NO_CONSTRAINT`` (or nothing) means that the account may use the configured origin.
+Judges the entries of ``GET wham/accounts/check``: exactly one may be the token's account. An entry without an origin
+sets no constraint: the account may use the configured one.
 
 Rules that hold:
 
@@ -12,14 +12,13 @@ Rules that hold:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from auth.errors import ImportRefused
 
-NO_CONSTRAINT: Final = "NO_CONSTRAINT"
 MAX_OVERRIDE: Final = 64
 
 
@@ -32,21 +31,29 @@ class AccountCheck:
     routing_override: str | None = None
 
 
-def read_account_check(document: object, account_id: str) -> AccountCheck:
-    """The entry of ``account_id``. Raises ImportRefused when there is none or more than one."""
-    entries = [entry for entry in _entries(document) if _entry_id(entry) == account_id]
-    if len(entries) != 1:
-        many = "several times" if entries else "not"
+class ListedAccount(Protocol):
+    """One entry of the backend's list, as the upstream client reads it."""
+
+    @property
+    def account_id(self) -> str: ...
+    @property
+    def plan(self) -> str | None: ...
+    @property
+    def workspace_origin(self) -> str | None: ...
+    @property
+    def routing_override(self) -> str | None: ...
+
+
+def sole_entry(entries: Iterable[ListedAccount], account_id: str) -> AccountCheck:
+    """What the list says of ``account_id``. Raises ImportRefused when it is not there exactly once."""
+    mine = [entry for entry in entries if entry.account_id == account_id]
+    if len(mine) != 1:
+        times = "several times" if mine else "not"
         raise ImportRefused(
             "account_not_listed",
-            f"the backend lists this account {many}; log in again with the workspace that you want to use",
+            f"the backend lists this account {times}; log in again with the workspace that you want to use",
         )
-    entry = entries[0]
-    return AccountCheck(
-        plan=_text(entry.get("plan_type")),
-        workspace_origin=_constraint(entry.get("workspace_backend_origin")),
-        routing_override=_constraint(entry.get("account_routing_override")),
-    )
+    return AccountCheck(mine[0].plan, mine[0].workspace_origin, mine[0].routing_override)
 
 
 def accepted_origin(origin: str | None, home_origin: str, allowed_origins: Collection[str]) -> str | None:
@@ -91,25 +98,3 @@ def normal_origin(url: str) -> str | None:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     default = {"http": 80, "https": 443}[parts.scheme]
     return f"{parts.scheme}://{host}" + (f":{port}" if port not in {None, default} else "")
-
-
-def _entries(document: object) -> list[Mapping[str, Any]]:
-    accounts = document.get("accounts") if isinstance(document, dict) else None
-    listed = list(accounts.values()) if isinstance(accounts, dict) else accounts
-    if not isinstance(listed, list):
-        raise ImportRefused("check_unreadable", "the backend's account list is not readable; try again later")
-    unwrapped = [e.get("account", e) if isinstance(e, dict) else e for e in listed]
-    return [entry for entry in unwrapped if isinstance(entry, dict)]
-
-
-def _entry_id(entry: Mapping[str, Any]) -> str | None:
-    return _text(entry.get("id")) or _text(entry.get("account_id"))
-
-
-def _constraint(value: object) -> str | None:
-    found = _text(value)
-    return None if found == NO_CONSTRAINT else found
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -100,22 +100,22 @@ class Importer:
         """Imports each document; one result each, in order. Raises nothing for what a document or the store does."""
         now_s = self._clock.now_s()
         logins = [_parsed(source, now_s) for source in sources]
+        newest: dict[str, Login] = {}
+        for login in logins:
+            if isinstance(login, Login):
+                rival = newest.setdefault(login.chatgpt_account_id, login)
+                newest[login.chatgpt_account_id] = max(rival, login, key=_issued_s)
         results: list[ImportResult] = []
-        for number, (source, login) in enumerate(zip(sources, logins, strict=True), 1):
+        for number, (source, found) in enumerate(zip(sources, logins, strict=True), 1):
             warnings = list(source.warnings)
-            newest = max(
-                (other for other in logins if isinstance(other, Login) and _same_account(other, login)),
-                key=_issued_s,
-                default=None,
-            )
-            if isinstance(login, ImportRefused):
-                results.append(_refused(source.name, login.code, str(login), warnings))
-            elif newest is not login:
+            if isinstance(found, ImportRefused):
+                results.append(_refused(source.name, found.code, str(found), warnings))
+            elif newest[found.chatgpt_account_id] is not found:
                 why = "another document of this batch holds the same account with tokens as new or newer"
                 results.append(_refused(source.name, "duplicate", why, warnings))
             else:
                 mine = _numbered(options, number, len(sources))
-                results.append(await self._guarded(source.name, login, mine, warnings))
+                results.append(await self._guarded(source.name, found, mine, warnings))
         return results
 
     async def _guarded(self, name: str, login: Login, options: ImportOptions, warnings: list[str]) -> ImportResult:
@@ -228,10 +228,6 @@ def _parsed(source: Source, now_s: float) -> Login | ImportRefused:
         return parse_login(source.data, now_s)
     except ImportRefused as refused:
         return refused
-
-
-def _same_account(one: Login, other: Login | ImportRefused) -> bool:
-    return isinstance(other, Login) and one.chatgpt_account_id == other.chatgpt_account_id
 
 
 def _wanted(known: Account, login: Login, checked: AccountCheck | None, options: ImportOptions) -> Account:
