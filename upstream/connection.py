@@ -50,8 +50,8 @@ class Connection(asyncio.Protocol):
     """One connection to ``origin``; at most one exchange at a time."""
 
     __slots__ = (
-        "_chunked", "_done", "_exchange", "_fault", "_fields", "_head_bytes", "_interim", "_keeper", "_leftover",
-        "_parser", "_tail", "_transport", "_until_close", "idle_since_s", "origin", "served",
+        "_chunked", "_done", "_exchange", "_fault", "_fields", "_head_bytes", "_interim", "_keep", "_keeper",
+        "_leftover", "_parser", "_tail", "_transport", "_until_close", "idle_since_s", "origin", "served",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, keeper: Keeper) -> None:
@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._leftover = False
         self._until_close = False
         self._chunked = False
+        self._keep = False
         self._tail = b""
         self._fault: UpstreamError | None = None
 
@@ -202,8 +203,9 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self._exchange is not None and self._exchange.status:
+        if self._exchange is not None and self._exchange.status and self._parser is not None:
             self._done = True
+            self._keep = self._parser.should_keep_alive()  # llhttp forgets after this call
 
     # what follows from it
 
@@ -224,9 +226,8 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, exchange: Exchange, data: bytes) -> None:
         """The message is complete. The connection is used again only when that is beyond doubt."""
-        transport, parser = self._transport, self._parser
+        transport = self._transport
         assert transport is not None
-        assert parser is not None
         # the last bytes read must be the message's own: llhttp swallows empty lines behind a message in silence
         if self._chunked:
             exact = data.endswith(b"\r\n0\r\n\r\n") or data == b"0\r\n\r\n"
@@ -237,7 +238,7 @@ class Connection(asyncio.Protocol):
         reusable = (
             exact
             and not self._leftover
-            and parser.should_keep_alive()
+            and self._keep
             and not transport.is_closing()
             and not transport.get_write_buffer_size()
         )

@@ -30,6 +30,13 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 # A line end and the empty line after it; atomic, or CR and LF of one line end would count as two.
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _TYPE_LEAD: Final = b'{"type":"'
+_TERMINAL_WORDS: Final = (
+    b"response.completed",
+    b"response.failed",
+    b"response.incomplete",
+    b'"error"',
+    b"event: error",
+)
 _SEQUENCE: Final = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
 
 
@@ -197,16 +204,44 @@ def event_type(data: bytes) -> str:
 def find_terminal(block: bytes) -> Terminal | None:
     """The first event of the block that ends a response, or None.
 
-    Costs four substring tests when there is none. The words inside a text that a model wrote do not count: the
+    Costs five substring tests when there is none. The words inside a text that a model wrote do not count: the
     type of the event decides.
     """
-    if (
+    if (  # spelled out: this runs for every block
         b"response.completed" not in block
+        and b'"error"' not in block
         and b"response.failed" not in block
         and b"response.incomplete" not in block
-        and b'"error"' not in block
+        and b"event: error" not in block
     ):
         return None
+    if b"\r" in block:
+        return _first_terminal(block)
+    at = _next_word(block, 0)
+    while at >= 0:
+        start = block.rfind(b"\n\n", 0, at)
+        start = 0 if start < 0 else start + 2
+        end = block.find(b"\n\n", at)
+        end = len(block) if end < 0 else end + 2
+        event = _parse(block[start:end])
+        kind = event.type
+        if event.data and kind in TERMINAL_TYPES:
+            return Terminal(kind, event.data, end)
+        at = _next_word(block, end)
+    return None
+
+
+def _next_word(block: bytes, start: int) -> int:
+    """Where the first word stands that a terminal event cannot do without; -1 for nowhere."""
+    found = -1
+    for word in _TERMINAL_WORDS:
+        at = block.find(word, start)
+        if at >= 0 and (found < 0 or at < found):
+            found = at
+    return found
+
+
+def _first_terminal(block: bytes) -> Terminal | None:
     end = 0
     for event in split_events(block):
         end += len(event.raw)
