@@ -24,7 +24,7 @@ Row: TypeAlias = tuple[Any, ...]
 """seq, the twelve fields of AuditRecord in order (``detail`` as JSON text), prev_hash, hash."""
 
 _LARGEST: Final = 2**63 - 1
-_encode: Final = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode  # a record never fails for an odd detail
 _decode: Final = msgspec.json.Decoder(list[tuple[str, Any]]).decode
 
 

@@ -92,14 +92,16 @@ class FileKeys:
             if error.errno == errno.ELOOP:
                 raise WrongKey(f"{self.source} is a symbolic link; name the file itself") from None
             raise WrongKey(f"{self.source} cannot be read ({error.strerror})") from None
-        with os.fdopen(handle, "rb") as file:
-            info = os.fstat(file.fileno())
+        try:
+            info = os.fstat(handle)
             if not stat.S_ISREG(info.st_mode):
                 raise WrongKey(f"{self.source} is not a regular file")
             if info.st_mode & 0o077:
                 mode = stat.S_IMODE(info.st_mode)
                 raise WrongKey(f"{self.source} may be read by others (mode {mode:04o}); run: chmod 600 {self._path}")
-            return file.read(_LARGEST_FILE)
+            return os.read(handle, _LARGEST_FILE)
+        finally:
+            os.close(handle)
 
 
 class ValueKeys:

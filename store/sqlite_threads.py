@@ -39,6 +39,7 @@ class SqliteThread:
         self._clock = clock
         self._patience_ms = round(busy_timeout_s * 1000)
         self._db: sqlite3.Connection | None = None
+        self._closed = False
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"store-{name}")
 
     async def open(self, prepare: Callable[[], None] | None, *, readonly: bool) -> None:
@@ -49,7 +50,7 @@ class SqliteThread:
                 prepare()
             self._db = connect(self._path, self._busy_timeout_s, readonly=readonly)
 
-        await self._submit(work)
+        await self._outcome(self._start(work))
 
     async def run(self, job: Job[T]) -> T:
         """The job's result. Raises what it raises, SQLite's errors as StoreError."""
@@ -62,34 +63,40 @@ class SqliteThread:
             self._be_patient(db, self._clock.monotonic_s() - asked_at_s)
             return job(db)
 
-        return await self._submit(work)
+        return await self._outcome(self._start(work))
 
     async def close(self) -> None:
         """Waits for the jobs that were asked for, then closes. Twice is once."""
+        if self._closed:
+            return
 
         def work() -> None:
             db, self._db = self._db, None
             if db is not None:
                 db.close()
 
+        future = self._start(work)
+        self._closed = True
         try:
-            await self._submit(work)
+            await self._outcome(future)
         finally:
             self._executor.shutdown(wait=False)
 
     def _be_patient(self, db: sqlite3.Connection, waited_s: float) -> None:
-        left_s = self._busy_timeout_s - waited_s
-        patience_ms = round((self._busy_timeout_s if waited_s < self._busy_timeout_s / 10 else max(left_s, 0.0)) * 1000)
+        hurried = waited_s >= self._busy_timeout_s / 10
+        patience_ms = round((max(self._busy_timeout_s - waited_s, 0.0) if hurried else self._busy_timeout_s) * 1000)
         if patience_ms != self._patience_ms:
             db.execute("PRAGMA busy_timeout = " + str(patience_ms))  # a pragma takes no bound value
             self._patience_ms = patience_ms
 
-    async def _submit(self, work: Callable[[], T]) -> T:
-        try:
-            future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        except RuntimeError:  # the executor was shut down
-            raise StoreUnavailable(f"database {self._path} is closed") from None
+    def _start(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        if self._closed:
+            raise StoreUnavailable(f"database {self._path} is closed")
+        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
         future.add_done_callback(_look_at)
+        return future
+
+    async def _outcome(self, future: asyncio.Future[T]) -> T:
         try:
             return await asyncio.shield(future)
         except sqlite3.Error as error:

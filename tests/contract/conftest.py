@@ -1,0 +1,76 @@
+"""The stores that the contract is held against. A new backend joins by one class here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from store.base import Store
+from store.memory import MemoryStore
+from store.sqlite import SqliteStore
+from store.vault import KeyRing, Vault
+from tests.fakes.clock import FakeClock
+
+
+class Backend(Protocol):
+    async def handle(self) -> Store:
+        """Another handle on the same records, as another process would have; the same one where there is one only."""
+
+    async def close(self) -> None: ...
+
+
+class MemoryBackend:
+    def __init__(self, clock: FakeClock, folder: Path) -> None:
+        self._store = MemoryStore(clock)
+
+    async def handle(self) -> Store:
+        return self._store
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+class SqliteBackend:
+    def __init__(self, clock: FakeClock, folder: Path) -> None:
+        self._clock = clock
+        self._path = folder / "relay.db"
+        self._vault = Vault(KeyRing([b"k" * 32]))
+        self._open: list[SqliteStore] = []
+
+    async def handle(self) -> Store:
+        store = await SqliteStore.open(self._path, self._vault, busy_timeout_s=2.0, clock=self._clock)
+        self._open.append(store)
+        return store
+
+    async def close(self) -> None:
+        for store in self._open:
+            await store.close()
+
+
+BACKENDS: dict[str, Callable[[FakeClock, Path], Backend]] = {"memory": MemoryBackend, "sqlite": SqliteBackend}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(params=BACKENDS)
+async def backend(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Backend]:
+    made = BACKENDS[request.param](clock, tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def store(backend: Backend) -> Store:
+    return await backend.handle()
+
+
+@pytest.fixture
+async def other(backend: Backend, store: Store) -> Store:
+    """A second handle, opened after ``store``."""
+    return await backend.handle()
