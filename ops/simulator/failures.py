@@ -105,10 +105,13 @@ def usage_limit_reached(account: Account, now_s: float, resets_in_s: int | None)
         "plan_type": account.plan,
         "eligible_promo": None,
     }
+    headers = {"x-codex-active-limit": "primary", "x-codex-primary-used-percent": "100"}
     if resets_in_s is not None:
         error["resets_at"] = int(now_s) + resets_in_s
         error["resets_in_seconds"] = resets_in_s
-    return Fail(429, {"error": error}, {"x-codex-active-limit": "primary"})
+        headers["x-codex-primary-reset-at"] = str(error["resets_at"])
+        headers["x-codex-primary-reset-after-seconds"] = str(resets_in_s)
+    return Fail(429, {"error": error}, headers)
 
 
 def http_failure(name: str, plan: Plan, account: Account, now_s: float, model: str) -> Fail:

@@ -101,7 +101,18 @@ class TokenEndpoint:
         if isinstance(item, Fail):
             await wire.send_answer(send, item)
             return
-        item = item or Refresh()
+        simulator.refreshing += 1
+        simulator.most_refreshing = max(simulator.most_refreshing, simulator.refreshing)
+        try:
+            await self._perform(item or Refresh(), token, scope, send, watch)
+        finally:
+            simulator.refreshing = max(0, simulator.refreshing - 1)
+            simulator.changed()
+
+    async def _perform(self, item: Refresh, token: str, scope: Scope, send: Send, watch: asyncio.Task[None]) -> None:
+        simulator = self._simulator
+        known = simulator.refresh_tokens.get(token)
+        account = None if known is None else simulator.accounts[known.account_id]
         if await self._held(item, watch):
             simulator.count("refresh_aborts", account)
             return

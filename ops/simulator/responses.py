@@ -83,7 +83,7 @@ class ResponsesEndpoint:
         call = self._call(account, headers, parsed, size)
         failure = call if isinstance(call, Fail) else None
         if isinstance(call, _Call):
-            if await self._held_before_headers(call.plan, account, watch):
+            if await self._ended_before_headers(call.plan, account, scope, watch):
                 return
             failure = self._refusal(call)
         if failure is not None or isinstance(call, Fail):
@@ -100,21 +100,23 @@ class ResponsesEndpoint:
         item: Item | None = self._simulator.next_item(account)
         if isinstance(item, Fail):
             return item
-        body = parsed if isinstance(parsed, dict) else {}
+        if not isinstance(parsed, dict):
+            return Fail(400, {"detail": "Invalid request body"})
         try:
             plan = apply_script_line(Plan(), self._simulator.config.plan)
             plan = apply_script_line(plan, item or "")
-            plan = apply_text(plan, str(body.get("instructions") or ""))
-            items = body.get("input")
+            plan = apply_text(plan, str(parsed.get("instructions") or ""))
+            items = parsed.get("input")
             asked = last_user_text(items) if isinstance(items, list) else ""
             plan = apply_text(plan, asked)
         except ValueError as error:
             return Fail(400, {"detail": str(error)})
-        # A body that is no object keeps its own shape for the validator to refuse.
-        return _Call(account, headers, parsed if isinstance(parsed, dict) else {"": parsed}, size, plan)
+        return _Call(account, headers, parsed, size, plan)
 
-    async def _held_before_headers(self, plan: Plan, account: Account, watch: asyncio.Task[None]) -> bool:
-        """True when the client left before anything was said."""
+    async def _ended_before_headers(
+        self, plan: Plan, account: Account, scope: Scope, watch: asyncio.Task[None]
+    ) -> bool:
+        """Waits as the plan says. True when the client left meanwhile, or the plan cuts the connection here."""
         simulator = self._simulator
         left = False
         if plan.ttfb_ms:
@@ -128,7 +130,18 @@ class ResponsesEndpoint:
             left = True
         if left:
             simulator.count("aborts", account)
-        return left
+            return True
+        if plan.cut is not None and plan.at < 0:
+            await self._drop(scope, watch, reset=plan.cut == "rst")
+            return True
+        return False
+
+    async def _drop(self, scope: Scope, watch: asyncio.Task[None], *, reset: bool) -> None:
+        """End the connection under the client; returns when it is gone."""
+        self._simulator.count("cuts")
+        wire.drop_connection(scope, reset=reset)
+        if wire.TRANSPORT in scope:
+            await watch
 
     def _refusal(self, call: _Call) -> Fail | None:
         simulator, account, body = self._simulator, call.account, call.body
@@ -203,10 +216,11 @@ class ResponsesEndpoint:
         """Runs the answer; True when the client left before its end."""
         for step in answer_steps(self._answer_of(call)):
             if isinstance(step, bytes):
-                await send({"type": "http.response.body", "body": step, "more_body": True})
-                await asyncio.sleep(0)
+                # Judged before each event: a client may leave as soon as it has the last one.
                 if watch.done():
                     return True
+                await send({"type": "http.response.body", "body": step, "more_body": True})
+                await asyncio.sleep(0)
             elif isinstance(step, Cut):
                 return await self._cut(step, scope, send, watch)
             elif await self._wait(step, call.account, watch):
@@ -231,13 +245,10 @@ class ResponsesEndpoint:
         """Our own end, so never an abort of the client's."""
         if cut.how == "mid":
             await send({"type": "http.response.body", "body": cut.tail, "more_body": True})
-        if cut.how in {"eof", "mid_eof"}:
+        if cut.how == "eof":
             await send({"type": "http.response.body", "body": b""})
-            return False
-        self._simulator.count("cuts")
-        wire.drop_connection(scope, reset=cut.how == "rst")
-        if wire.TRANSPORT in scope:
-            await watch
+        else:
+            await self._drop(scope, watch, reset=cut.how == "rst")
         return False
 
     def _answer_of(self, call: _Call) -> Answer:

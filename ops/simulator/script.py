@@ -9,9 +9,11 @@ configuration, the account's mode, its script, the ``instructions``, the last us
 ``delay_ms=N``        pause before each delta; ``first_ms``: after the headers; ``ttfb_ms``: before the headers
 ``text=T`` ``echo``   exactly this text; the prompt itself
 ``pad=N``             each delta carries N more bytes
-``reasoning``         a reasoning item with a summary and sealed ``encrypted_content`` goes first
-``tool=NAME``         a function call; the ``key=value`` words after it are its arguments. Each further ``tool=``
-                      is one more turn: turn k follows k tool outputs; after the last one comes text
+``reasoning``         a reasoning item with a summary goes first; its ``encrypted_content`` is sealed, and there
+                      only when ``include`` asks for it
+``tool=NAME``         a function call; the ``key=value`` words after it are its arguments (``json="{...}"`` gives
+                      them whole). Each further ``tool=`` is one more turn: turn k follows k tool outputs; after
+                      the last one comes text
 ``custom=NAME``       the same as a custom tool call; its argument is ``input=``
 ``edit-file=NAME``    the scripted agent: writes NAME with ``exec_command``, reads it back, reports (also
                       ``sim:edit-file NAME``); every turn reasons, so ownership of sealed content is exercised
@@ -20,7 +22,8 @@ configuration, the account's mode, its script, the ``instructions``, the last us
 ``fail=CODE``         ``response.failed`` after ``at=N`` deltas (0: right after ``response.created``)
 ``error=CODE``        a bare ``error`` event there instead; ``nested`` puts it under ``error``
 ``incomplete=REASON`` ``response.incomplete``
-``cut=HOW``           end there: ``fin`` (truncated body), ``rst``, ``mid`` (inside an event), ``eof`` (clean end)
+``cut=HOW``           end there: ``fin`` (truncated body), ``rst``, ``mid`` (inside an event), ``eof`` (clean end);
+                      with ``at=-1`` the connection is dropped before the headers
 ``hang``              say nothing more from there on; ``hang=headers``: not even headers
 ``gate=NAME``         wait there until the gate is opened, then go on; ``gate=NAME,at=-1``: before the headers
 ``input_tokens=N``    reported usage; also ``output_tokens``, ``reasoning_tokens``, ``cached_tokens``
@@ -37,7 +40,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 _VALUE = r'"(?:[^"\\]|\\.)*"'
 _DIRECTIVES = re.compile(rf"(?<!\w)sim:((?:{_VALUE}|[^\s\"])+)")
@@ -109,6 +112,21 @@ Item = str | Fail
 """A script entry: a line of directives ("" is a normal answer), or an HTTP answer."""
 
 
+RefreshKind = Literal[
+    "ok",
+    "lost",
+    "hang",
+    "gate",
+    "no_refresh_token",
+    "no_access_token",
+    "no_id_token",
+    "other_account",
+    "not_json",
+    "huge",
+    "drop",
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Refresh:
     """What a token exchange does besides, or instead of, its duty.
@@ -117,19 +135,7 @@ class Refresh:
     and then does its duty; ``delay_s`` waits before anything else.
     """
 
-    kind: Literal[
-        "ok",
-        "lost",
-        "hang",
-        "gate",
-        "no_refresh_token",
-        "no_access_token",
-        "no_id_token",
-        "other_account",
-        "not_json",
-        "huge",
-        "drop",
-    ] = "ok"
+    kind: RefreshKind = "ok"
     delay_s: float = 0.0
     gate: str = ""
 
@@ -193,7 +199,8 @@ def apply_line(plan: Plan, line: str, rest: str = "") -> Plan:
         value = None if value is None else _unquote(value)
         if key in {"tool", "custom"}:
             arguments, _ = _read_arguments(rest, 0)
-            raw = arguments.get("input", "") if key == "custom" else json.dumps(arguments)
+            whole = arguments.get("json") or json.dumps(arguments)
+            raw = arguments.get("input", "") if key == "custom" else whole
             tools.append(ToolCall(value or "exec_command", raw, custom=key == "custom"))
         elif key == "edit-file":
             word = _WORD.match(rest)
@@ -246,8 +253,7 @@ def refresh_from_json(value: Any) -> RefreshItem:
         return Fail(int(value["status"]), value.get("body", b""), dict(value.get("headers", {})))
     if not isinstance(value, dict) or not set(value) <= {"kind", "delay_s", "gate"}:
         raise UnknownDirective("an item has kind, delay_s and gate, or status, body and headers")
-    kinds = Refresh.__annotations__["kind"]
     kind = value.get("kind", "ok")
-    if f'"{kind}"' not in str(kinds):
+    if kind not in get_args(RefreshKind):
         raise UnknownDirective(f"unknown kind {kind!r}")
     return Refresh(kind, float(value.get("delay_s", 0.0)), str(value.get("gate", "")))

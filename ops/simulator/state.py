@@ -76,6 +76,8 @@ class Simulator:
         self.requests: deque[Recorded] = deque(maxlen=self.config.keep_requests)
         self.streams = 0
         self.most_streams = 0
+        self.refreshing = 0
+        self.most_refreshing = 0
 
     # -- accounts and tokens
 
@@ -262,7 +264,8 @@ class Simulator:
         self.count("streams", account)
 
     def stream_closed(self, account: Account) -> None:
-        self.streams -= 1
+        # reset() may have forgotten the stream in between.
+        self.streams = max(0, self.streams - 1)
         account.streams -= 1
         self.changed()
 
@@ -297,6 +300,8 @@ class Simulator:
             "totals": dict(self.counts),
             "streams": self.streams,
             "most_streams": self.most_streams,
+            "refreshing": self.refreshing,
+            "most_refreshing": self.most_refreshing,
             "accounts": {
                 account.id: {
                     **account.counts,
@@ -318,7 +323,7 @@ class Simulator:
         }
 
     def reset(self) -> None:
-        """Forget accounts, tokens, scripts, counters and requests; open streams end when they look again."""
+        """Forget accounts, tokens, scripts, counters and requests. Gates open; streams that run go on."""
         for gate in self.gates.values():
             gate.set()
         self._clear()

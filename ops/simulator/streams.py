@@ -318,7 +318,9 @@ class _Stream:
             yield event("response.reasoning_summary_text.delta", **place, delta=piece)
         yield event("response.reasoning_summary_text.done", **place, text=REASONING_SUMMARY)
         yield event("response.reasoning_summary_part.done", **place, part=part)
-        yield self._done({**item, "summary": [part], "encrypted_content": self.answer.seal("reasoning")})
+        asked = "reasoning.encrypted_content" in (self.answer.body.get("include") or ())
+        sealed = self.answer.seal("reasoning") if asked else None
+        yield self._done({**item, "summary": [part], "encrypted_content": sealed})
 
     def _tool(self, call: ToolCall) -> Iterator[Step]:
         event = self.encoder.event

@@ -25,10 +25,8 @@ def _invalid(message: str, param: str | None = "input", code: str | None = None)
     return Fail(400, error_body(message, "invalid_request_error", code, param))
 
 
-def refuse_body(body: Any, unsupported: frozenset[str], models: frozenset[str]) -> Fail | None:
+def refuse_body(body: dict[str, Any], unsupported: frozenset[str], models: frozenset[str]) -> Fail | None:
     """The first rule that the whole body breaks."""
-    if not isinstance(body, dict):
-        return _detail("Invalid request body")
     if body.get("store", True) is not False:
         return _detail("Store must be set to false")
     if body.get("stream") is not True:
@@ -84,6 +82,17 @@ def _refuse_item(index: int, item: dict[str, Any], calls: set[str], size: int) -
         if call_id not in calls:
             called = CALLS[kind.removesuffix("_output")]
             return _invalid(f"No tool call found for {called} output with call_id {call_id}.")
+    elif kind == "item_reference":
+        return Fail(
+            404,
+            error_body(
+                f"Item with id '{identifier}' not found. Items are not persisted when `store` is set to false. Try "
+                "again with `store` set to true, or remove this item from your input.",
+                "invalid_request_error",
+                None,
+                "input",
+            ),
+        )
     elif kind == "compaction_trigger" and index != size - 1:
         return _invalid("compaction_trigger must be the last input item.", f"input[{index}]")
     return None

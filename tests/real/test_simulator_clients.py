@@ -51,7 +51,9 @@ async def test_sdk_stream_helper_returns_the_final_response(sim: RunningSimulato
     """``responses.stream()`` accepts every event, private ones included, and ends with text and usage."""
     async with (
         sdk(sim, sim.state.new_account()) as client,
-        client.responses.stream(**asked("sim:reasoning,noise,events=5")) as stream,
+        client.responses.stream(
+            **asked("sim:reasoning,noise,events=5"), include=["reasoning.encrypted_content"]
+        ) as stream,
     ):
         kinds = [event.type async for event in stream]
         final = await stream.get_final_response()
