@@ -1,0 +1,1 @@
+"""Benchmarks of the gateway against nginx; see README.md."""
