@@ -33,10 +33,11 @@ def doctor(config: Path | None, *, as_json: bool) -> None:
     if as_json:
         data([asdict(finding) for finding in findings])
     else:
-        table(("", "check", "finding"), [(one.status.value, one.name, one.message) for one in findings])
+        rows = [(one.status.value, one.name, one.message) for one in findings]
+        table(("", "check", "finding"), rows, widest=160)
         for finding in findings:
             if finding.fix:
-                say(f"{finding.name}: {finding.message}; {finding.fix}")
+                say(f"{finding.name}: {finding.fix}")
     failed = sum(finding.status is Status.FAIL for finding in findings)
     if failed:
         sys.exit(1)

@@ -6,7 +6,6 @@ cannot drive the terminal. What is printed for scripts keeps the same values.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Never
@@ -14,13 +13,13 @@ from typing import Any, Final, Never
 import click
 import msgspec
 
+from auth.keys import parse_duration_s
 from ops import redact
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _WIDEST: Final = 48
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """``90d``, ``12h``, ``30m``, ``45s``, ``2w``: seconds as a float."""
 
     name = "duration"
@@ -28,13 +27,13 @@ class Duration(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
-        found = re.fullmatch(r"([0-9]{1,6})([smhdw])", str(value).strip())
-        if found is None or int(found[1]) == 0:
-            self.fail(f"{value!r} is not a duration; write for example 90d, 12h or 30m", param, ctx)
-        return float(int(found[1]) * _UNITS[found[2]])
+        try:
+            return parse_duration_s(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
 
 
-class Names(click.ParamType):
+class Names(click.ParamType[tuple[str, ...]]):
     """``a,b,c`` as a tuple without blanks and doubles; the empty text is the empty tuple."""
 
     name = "a,b,..."
@@ -65,9 +64,9 @@ def line(value: object) -> None:
     click.echo(msgspec.json.encode(value, enc_hook=str).decode())
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, widest: int = _WIDEST) -> None:
     """Aligned columns on standard output; only the heading when there are no rows."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[_cell(value, widest) for value in row] for row in rows]
     widths = [max([len(name), *(len(row[index]) for row in cells)]) for index, name in enumerate(columns)]
     for row in ([name.upper() for name in columns], *cells):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -77,7 +76,7 @@ def card(values: Mapping[str, object]) -> None:
     """One record, a field a line."""
     width = max(len(name) for name in values)
     for name, value in values.items():
-        click.echo(f"{name.ljust(width)}  {_cell(value, widest=redact.FIELD_BYTES)}")
+        click.echo(f"{name.ljust(width)}  {_cell(value, redact.FIELD_BYTES)}")
 
 
 def moment(unix_s: float | None) -> str:
@@ -97,12 +96,12 @@ def span(seconds: float) -> str:
 _SPANS: Final = ((172_800, "days"), (3600, "h"), (60, "min"), (0, "s"))
 
 
-def _cell(value: object, widest: int = _WIDEST) -> str:
-    if value is None or value in {"", ()}:
-        return "-"
+def _cell(value: object, widest: int) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple | list | frozenset):
-        return _cell(",".join(str(part) for part in value), widest)
+        value = ",".join(str(part) for part in value)
+    if value is None or value == "":
+        return "-"
     text = redact.text(str(value))
     return text if len(text) <= widest else text[: widest - 1] + "…"

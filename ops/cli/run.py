@@ -37,10 +37,10 @@ def demo(*, once: bool, port: int) -> None:
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65_535), default=8090, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65_535), default=18_100, show_default=True)
 @click.option("--tls", is_flag=True, help="Serve https with a certificate made for this run.")
 def simulator(host: str, port: int, *, tls: bool) -> None:
     """The stand-in for the Codex backend and its OAuth issuer, alone."""
     from ops.simulator import serve as run
 
-    sys.exit(run(host, port, tls))
+    run(host, port, tls)

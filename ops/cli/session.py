@@ -54,7 +54,7 @@ class Session:
 
     @asynccontextmanager
     async def act(self, action: str, target: str | None = None, **detail: Any) -> AsyncIterator[dict[str, Any]]:
-        """Records what the body does. The body may add scalars to the mapping that it gets, and ``target``."""
+        """Records what the body does. The body may add scalars to the mapping that it gets."""
         if self.settings.audit.enabled:
             await self.store.check()
         outcome = "failed"
@@ -62,14 +62,23 @@ class Session:
             yield detail
             outcome = "ok"
         finally:
-            if self.settings.audit.enabled:
-                named = detail.pop("target", target)
-                tenant_id = detail.pop("tenant_id", None)
-                record = AuditRecord(
-                    at_s=self.clock.now_s(), actor=self.actor, action=action, outcome=outcome, target=named,
-                    tenant_id=tenant_id, detail=tuple(sorted(detail.items())),
-                )  # fmt: skip
-                await self.store.append_audit([record])
+            await self.record(action, outcome, target, **detail)
+
+    async def record(
+        self, action: str, outcome: str, target: str | None, *, tenant_id: str | None = None, **detail: Any
+    ) -> None:
+        """One line in the audit log, unless it is turned off. ``detail`` holds scalars."""
+        if self.settings.audit.enabled:
+            record = AuditRecord(
+                at_s=self.clock.now_s(),
+                actor=self.actor,
+                action=action,
+                outcome=outcome,
+                target=target,
+                tenant_id=tenant_id,
+                detail=tuple(sorted(detail.items())),
+            )
+            await self.store.append_audit([record])
 
     async def account(self, given: str) -> Account:
         """The account whose id, label or e-mail address is ``given``."""
