@@ -116,7 +116,6 @@ RefreshKind = Literal[
     "ok",
     "lost",
     "hang",
-    "gate",
     "no_refresh_token",
     "no_access_token",
     "no_id_token",
@@ -131,8 +130,9 @@ RefreshKind = Literal[
 class Refresh:
     """What a token exchange does besides, or instead of, its duty.
 
-    ``lost`` rotates and drops the connection; ``hang`` never answers and does not rotate; ``gate`` waits for a gate
-    and then does its duty; ``delay_s`` waits before anything else.
+    ``lost`` rotates and drops the connection; ``drop`` drops it without rotating; ``hang`` never answers and does
+    not rotate; ``no_*`` leaves a member out; ``other_account`` names a stranger in the tokens. With every kind,
+    ``delay_s`` waits first, and ``gate`` waits for that gate to be opened.
     """
 
     kind: RefreshKind = "ok"

@@ -87,7 +87,7 @@ def test_items_of_the_control_api() -> None:
     assert item_from_json("events=1") == "events=1"
     assert item_from_json({"status": 418, "body": {"a": 1}}) == Fail(418, {"a": 1})
     assert refresh_from_json("lost") == Refresh("lost")
-    assert refresh_from_json({"kind": "gate", "gate": "g", "delay_s": 1}) == Refresh("gate", 1.0, "g")
+    assert refresh_from_json({"gate": "g", "delay_s": 1}) == Refresh("ok", 1.0, "g")
     assert refresh_from_json({"status": 500}) == Fail(500)
     for bad in (3, {"body": "x"}, "evnets=1"):
         with pytest.raises(UnknownDirective):
