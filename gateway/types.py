@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from auth.types import Caller
+from gateway.adapt import Adapted
 from upstream.types import RawHeaders
 
 
@@ -21,17 +21,16 @@ class Dialect(StrEnum):
 class RelayRequest:
     """One model call as the client meant it, already adapted to what the backend accepts.
 
-    ``body`` buffers concatenate to the JSON text that goes up, without the per-account installation id (see
-    adapt.with_installation). ``owners`` are tenant-salted digests of the turn's encrypted parts and turn-state,
-    newest first. ``affinity`` is a tenant-salted digest or None. ``adaptations`` are the words of the
-    ``x-relay-adapted`` header. ``deadline_s`` is monotonic.
+    ``adapted`` is the body without the per-account installation id (see adapt.with_installation). ``owners`` are
+    tenant-salted digests of the turn's encrypted parts and turn-state, newest first. ``affinity`` is a tenant-salted
+    digest or None. ``adaptations`` are the words of the ``x-relay-adapted`` header. ``deadline_s`` is monotonic.
     """
 
     id: str
     caller: Caller
     model: str
     requested_model: str
-    body: Sequence[bytes]
+    adapted: Adapted
     headers: RawHeaders
     affinity: bytes | None
     owners: tuple[bytes, ...]

@@ -1,0 +1,84 @@
+"""The route table and the order of the frames. Nothing else.
+
+    Guard -> RequestContext -> ClientAuth -> Inflight -> route
+
+Routes are matched on the decoded path exactly; there is no redirect of slashes. Endpoints are raw ASGI callables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.routing import Route, Router
+
+from auth.keys import KeyDirectory
+from gateway.errors import GatewayError
+from gateway.exchange import exchange_of
+from gateway.guard import Guard
+from gateway.info import HealthEndpoint, MetricsEndpoint, ModelsEndpoint, ReadyEndpoint
+from gateway.middleware import (
+    OPEN_PATHS,
+    App,
+    ClientAuth,
+    Inflight,
+    Receive,
+    RequestContext,
+    RequestObserver,
+    Scope,
+    Send,
+)
+from gateway.responses import ResponsesEndpoint
+from ops.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The raw ASGI endpoints that the composition root has built."""
+
+    responses: ResponsesEndpoint
+    models: ModelsEndpoint
+    native_models: ModelsEndpoint
+    ready: ReadyEndpoint
+    metrics: MetricsEndpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """What the middleware needs. ``metrics_open``: /metrics asks for no key."""
+
+    guard: Callable[[App], Guard]
+    keys: KeyDirectory
+    clock: Clock
+    observer: RequestObserver
+    max_inflight: int
+    on_shed: Callable[[str], None]
+    metrics_open: bool
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """Every path that no route takes."""
+    exchange_of(scope).route = "none"
+    raise GatewayError.not_found()
+
+
+def build_app(endpoints: Endpoints, frames: Frames) -> tuple[App, Inflight]:
+    """The whole ASGI application, and its Inflight frame for whoever drains it."""
+    routes = [
+        Route("/v1/responses", endpoints.responses),
+        Route("/v1/models", endpoints.models),
+        Route("/v1/models/{model_id:path}", endpoints.models),
+        Route("/backend-api/codex/responses", endpoints.responses),
+        Route("/backend-api/codex/models", endpoints.native_models),
+        Route("/healthz", HealthEndpoint()),
+        Route("/readyz", endpoints.ready),
+    ]
+    open_paths = OPEN_PATHS
+    if endpoints.metrics is not None:
+        routes.append(Route("/metrics", endpoints.metrics))
+        if frames.metrics_open:
+            open_paths = open_paths | {"/metrics"}
+    router = Router(routes=routes, default=not_found, redirect_slashes=False)
+    inflight = Inflight(router, frames.max_inflight, frames.on_shed)
+    authenticated = ClientAuth(inflight, frames.keys, frames.clock, open_paths)
+    return frames.guard(RequestContext(authenticated, frames.clock, frames.observer)), inflight

@@ -1,0 +1,58 @@
+"""Whose fault was it? The one translation from what went wrong upstream to what the router hears.
+
+Only faults of an account (or of one model of it) make it rest. The route, the request, the client and we
+ourselves are never held against an account. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from auth.errors import CredentialError
+from router.types import ACCOUNT_SCOPE, Cause, Outcome, OutcomeKind, model_scope
+from upstream.errors import FaultKind, UpstreamError
+
+_KINDS: Final[dict[FaultKind, OutcomeKind]] = {
+    FaultKind.CONNECT: OutcomeKind.ROUTE,
+    FaultKind.CONNECT_TIMEOUT: OutcomeKind.ROUTE,
+    FaultKind.DNS: OutcomeKind.ROUTE,
+    FaultKind.TLS: OutcomeKind.ROUTE,
+    FaultKind.PROTOCOL: OutcomeKind.ROUTE,
+    FaultKind.REDIRECT: OutcomeKind.ROUTE,
+    FaultKind.BLOCKED_ROUTE: OutcomeKind.ROUTE,
+    FaultKind.RATE_LIMITED: OutcomeKind.RATE_LIMITED,
+    FaultKind.AUTH: OutcomeKind.AUTH,
+    FaultKind.BLOCKED: OutcomeKind.BLOCKED,
+    FaultKind.MODEL: OutcomeKind.MODEL,
+    FaultKind.OVERLOADED: OutcomeKind.OVERLOADED,
+    FaultKind.SERVER: OutcomeKind.BROKEN,
+    FaultKind.LOST: OutcomeKind.BROKEN,
+    FaultKind.HEADER_TIMEOUT: OutcomeKind.BROKEN,
+    FaultKind.FIRST_EVENT_TIMEOUT: OutcomeKind.BROKEN,
+    FaultKind.TRUNCATED: OutcomeKind.BROKEN,
+    FaultKind.REQUEST: OutcomeKind.CLIENT_ERROR,
+    FaultKind.FOREIGN: OutcomeKind.FOREIGN,
+    # a stream that was healthy until it hit a bound of ours or fell silent blames nobody
+    FaultKind.IDLE: OutcomeKind.CANCELLED,
+    FaultKind.EVENT_TOO_LARGE: OutcomeKind.CANCELLED,
+    FaultKind.BUDGET: OutcomeKind.CANCELLED,
+}
+
+
+def outcome_of(error: UpstreamError | CredentialError, model: str) -> Outcome:
+    """The outcome of an attempt that ended in ``error``; total over both error trees."""
+    if isinstance(error, CredentialError):
+        return Outcome(OutcomeKind.AUTH, cause=Cause.AUTH, evidence=str(error), sent=False)
+    kind = _KINDS[error.kind]
+    by_model = error.scope_model or kind is OutcomeKind.MODEL
+    return Outcome(
+        kind,
+        scope=model_scope(model) if by_model else ACCOUNT_SCOPE,
+        evidence=str(error)[:200],
+        status=error.status,
+        sent=error.sent,
+        retry_after_s=error.retry_after_s,
+        resets_at_s=error.resets_at_s,
+        authoritative=error.authoritative,
+        plan_type=error.plan_type,
+    )

@@ -1,0 +1,56 @@
+"""What is known of one HTTP exchange, from its first byte to its summary line.
+
+One Exchange is made per request, travels in the ASGI scope, and is filled in where things become known. At the
+end it is read exactly once: by the log line, the metrics and the audit record. It holds no content and no secret.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from auth.types import Caller
+from upstream.types import Usage
+
+SCOPE_KEY: Final = "codex_relay.exchange"
+
+
+@dataclass(slots=True)
+class Exchange:
+    """``started_s`` and ``first_event_s`` are monotonic; ``end`` is why a stream ended (a closed set of words)."""
+
+    id: str
+    method: str
+    path: str
+    started_s: float
+    route: str = "other"
+    caller: Caller | None = None
+    model: str | None = None
+    stream: bool = False
+    status: int = 0
+    outcome: str = "ok"
+    error_code: str | None = None
+    account_id: str | None = None
+    attempts: int = 0
+    moved: bool = False
+    adaptations: tuple[str, ...] = ()
+    first_event_s: float | None = None
+    end: str | None = None
+    usage: Usage | None = None
+    bytes_out: int = 0
+    events: int = 0
+
+
+def new_exchange(scope: MutableMapping[str, Any], started_s: float) -> Exchange:
+    """Makes the exchange of a request and hangs it into the scope."""
+    exchange = Exchange("req_" + secrets.token_hex(12), scope["method"], scope["path"], started_s)
+    scope[SCOPE_KEY] = exchange
+    return exchange
+
+
+def exchange_of(scope: MutableMapping[str, Any]) -> Exchange:
+    exchange = scope[SCOPE_KEY]
+    assert isinstance(exchange, Exchange)
+    return exchange

@@ -1,0 +1,119 @@
+"""The frames round every route, outermost first: RequestContext, ClientAuth, Inflight. Pure ASGI classes.
+
+* RequestContext gives the request its id, turns every error into an OpenAI-shaped body, and sees to it that each
+  request is observed exactly once, whatever happened.
+* ClientAuth is the one place where a key is read: ``Authorization: Bearer`` and nowhere else.
+* Inflight counts requests in work, sheds above the bound and refuses new work while draining.
+
+None of them wraps ``send`` or ``receive``: what they must know travels in the Exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from auth.errors import AuthError
+from auth.keys import KeyDirectory
+from gateway.departure import ClientGone
+from gateway.errors import GatewayError, error_response, from_auth
+from gateway.exchange import Exchange, exchange_of, new_exchange
+from ops.clock import Clock
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+
+
+class RequestObserver(Protocol):
+    """Hears of every finished request, and of errors that are our own fault; must not block or raise."""
+
+    def finished(self, exchange: Exchange) -> None: ...
+
+    def crashed(self, exchange: Exchange, error: Exception) -> None: ...
+
+
+class RequestContext:
+    def __init__(self, app: App, clock: Clock, observer: RequestObserver) -> None:
+        self._app = app
+        self._clock = clock
+        self._observer = observer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        exchange = new_exchange(scope, self._clock.monotonic_s())
+        try:
+            await self._app(scope, receive, send)
+        except GatewayError as error:
+            await self._refuse(exchange, error, send)
+        except ClientGone:
+            exchange.outcome, exchange.status = "client_gone", exchange.status or 499
+        except asyncio.CancelledError:
+            exchange.outcome, exchange.status = "cancelled", exchange.status or 499
+            raise
+        except Exception as error:  # noqa: BLE001 - the last line of defence: a 500 in our shape, never a traceback
+            self._observer.crashed(exchange, error)
+            await self._refuse(exchange, GatewayError.internal(), send)
+        finally:
+            self._observer.finished(exchange)
+
+    async def _refuse(self, exchange: Exchange, error: GatewayError, send: Send) -> None:
+        exchange.outcome, exchange.error_code = "error", error.code
+        if exchange.status:
+            return  # the answer has begun; the connection is closed by the server
+        exchange.status = error.status
+        start, body = error_response(error, exchange)
+        await send(start)
+        await send(body)
+
+
+class ClientAuth:
+    """Refuses every request without a valid key, but for the health paths (and ``open_paths`` of the caller)."""
+
+    def __init__(self, app: App, keys: KeyDirectory, clock: Clock, open_paths: frozenset[str] = OPEN_PATHS) -> None:
+        self._app = app
+        self._keys = keys
+        self._clock = clock
+        self._open_paths = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] not in self._open_paths:
+            given = [value for name, value in scope["headers"] if name == b"authorization"]
+            try:
+                if len(given) > 1:
+                    given = []
+                caller = self._keys.authenticate(given[0] if given else None, self._clock.now_s())
+            except AuthError as error:
+                raise from_auth(error) from error
+            exchange_of(scope).caller = caller
+        await self._app(scope, receive, send)
+
+
+class Inflight:
+    """Bounds the requests in work. ``drain()`` makes new ones a 503 with Retry-After; running ones go on."""
+
+    def __init__(self, app: App, limit: int, on_shed: Callable[[str], None]) -> None:
+        self._app = app
+        self._limit = limit
+        self._on_shed = on_shed
+        self.count = 0
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] not in OPEN_PATHS:
+            if self.draining:
+                self._on_shed("draining")
+                raise GatewayError.draining()
+            if self.count >= self._limit:
+                self._on_shed("inflight")
+                raise GatewayError.overloaded()
+        self.count += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.count -= 1

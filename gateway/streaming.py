@@ -1,0 +1,171 @@
+"""Down to the client: COMMIT, then whole events only, in order, bytes unchanged, until the end.
+
+Rules that hold:
+
+* the first byte goes down after the relay loop has found the first events good; from then on nothing is retried;
+* blocks are whole events as the upstream wrote them; a heartbeat goes between blocks, never inside an event;
+* a stream that dies upstream gets one ``response.failed`` with the next sequence number, and the end: SDKs take a
+  silent end for success, the Codex CLI ignores a bare ``error``;
+* ``send`` is awaited before the next block is read, so a slow reader slows the upstream and memory stays bounded;
+* the account is released, and the exchange filled in, exactly once, by code that cannot be interrupted.
+
+Heartbeats: a comment for SDK clients; for Codex clients a data event of a type that they skip, because a comment
+does not reset their idle timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from auth.keys import KeyDirectory
+from gateway.attribution import outcome_of
+from gateway.departure import ClientGone, Departure, Receive
+from gateway.errors import failed_event, stream_failure
+from gateway.exchange import Exchange
+from gateway.ownership import Ownership
+from gateway.relay import OpenedStream, Relay
+from gateway.types import Dialect, RelayRequest
+from ops.clock import Clock
+from router.types import CANCELLED, OK, Outcome
+from upstream.classify import classify_event
+from upstream.errors import FaultKind, UpstreamError
+from upstream.sse import Terminal, find_terminal, last_sequence_number
+from upstream.usage import usage_of
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+HEARTBEAT: Final = {
+    Dialect.SDK: b": keepalive\n\n",
+    Dialect.CODEX: b'event: keepalive\ndata: {"type":"keepalive"}\n\n',
+}
+_STREAM_HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class StreamingRelay:
+    """Answers one request as a stream of server-sent events."""
+
+    def __init__(
+        self, relay: Relay, ownership: Ownership, keys: KeyDirectory, heartbeat_s: float, clock: Clock
+    ) -> None:
+        self._relay = relay
+        self._ownership = ownership
+        self._keys = keys
+        self._heartbeat_s = heartbeat_s
+        self._clock = clock
+
+    async def answer(self, request: RelayRequest, exchange: Exchange, receive: Receive, send: Send) -> None:
+        """Opens, commits, pumps, ends.
+
+        Raises GatewayError while nothing has gone down, ClientGone when the client has left. Cancel: the upstream
+        is closed at once and nobody is blamed; the client is told by ``response.failed`` if it still listens.
+        """
+        async with Departure(receive):
+            opened = await self._relay.open(request, exchange)
+            pump = Pump(opened, exchange, self._ownership, self._clock)
+            try:
+                await pump.run(send, self._heartbeat_s)
+            finally:
+                pump.settle()
+
+
+class Pump:
+    """One committed stream. ``settle`` is synchronous, idempotent, and always runs last."""
+
+    def __init__(self, opened: OpenedStream, exchange: Exchange, ownership: Ownership, clock: Clock) -> None:
+        self._opened = opened
+        self._response = opened.response
+        self._exchange = exchange
+        self._ownership = ownership
+        self._clock = clock
+        self._last = b""
+        self._terminal: Terminal | None = None
+        self._outcome: Outcome = CANCELLED
+        self._end = "client_gone"
+
+    async def run(self, send: Send, heartbeat_s: float) -> None:
+        exchange, response = self._exchange, self._response
+        exchange.status = 200
+        exchange.first_event_s = self._clock.monotonic_s()
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers()})
+        block: bytes | None = self._opened.held
+        heartbeat = HEARTBEAT[self._opened.request.dialect]
+        try:
+            while block != b"":
+                if block is None:
+                    await send({"type": "http.response.body", "body": heartbeat, "more_body": True})
+                else:
+                    self._look_at(block)
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+                block = await response.next_block(heartbeat_s)
+        except UpstreamError as error:
+            if self._terminal is None:
+                await self._fail(send, error)
+        except asyncio.CancelledError:
+            self._end = "cancelled"
+            raise
+        else:
+            if self._terminal is None:
+                await self._fail(send, UpstreamError(FaultKind.TRUNCATED, "the stream ended without a terminal event"))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _look_at(self, block: bytes) -> None:
+        """Reads what we must know of a block that is about to go down; never changes it."""
+        self._last = block
+        self._exchange.bytes_out += len(block)
+        self._exchange.events += block.count(b"\n\n")
+        if b'"encrypted_content"' in block:
+            self._ownership.learn(self._opened.request, self._opened.lease.account.id, block)
+        terminal = find_terminal(block)
+        if terminal is not None:
+            self._terminal = terminal
+            self._exchange.usage = usage_of(terminal.data)
+            self._outcome, self._end = self._verdict(terminal)
+            self._response.expect_end()
+
+    def _verdict(self, terminal: Terminal) -> tuple[Outcome, str]:
+        if terminal.type in ("response.completed", "response.incomplete"):
+            return OK, terminal.type.removeprefix("response.")
+        error = classify_event(terminal.type, terminal.data, self._clock.now_s())
+        return (OK if error is None else outcome_of(error, self._opened.request.model)), "upstream_failed"
+
+    async def _fail(self, send: Send, error: UpstreamError) -> None:
+        """Says honestly that the stream is over: one ``response.failed``, never a forged ``completed``."""
+        code, message = stream_failure(error)
+        self._outcome, self._end = outcome_of(error, self._opened.request.model), error.kind.value
+        self._exchange.error_code = code
+        number = last_sequence_number(self._last)
+        event = failed_event(code, message, 0 if number is None else number + 1, self._opened.request.model)
+        await send({"type": "http.response.body", "body": event, "more_body": True})
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        return [*_STREAM_HEADERS, *self._response.headers, *relay_headers(self._exchange)]
+
+    def settle(self) -> None:
+        exchange = self._exchange
+        self._response.close()
+        self._opened.lease.release(self._outcome)
+        exchange.end = self._end
+
+
+def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """What we say about ourselves on every relayed answer."""
+    headers = [
+        (b"x-request-id", exchange.id.encode()),
+        (b"x-relay-attempts", str(exchange.attempts).encode()),
+    ]
+    if exchange.account_id:
+        headers.append((b"x-relay-account", exchange.account_id.encode()))
+    if exchange.moved:
+        headers.append((b"x-relay-moved", b"1"))
+    if exchange.adaptations:
+        headers.append((b"x-relay-adapted", ", ".join(exchange.adaptations).encode()))
+    return headers
+
+
+__all__ = ["ClientGone", "Pump", "StreamingRelay", "relay_headers"]

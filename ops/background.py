@@ -1,0 +1,178 @@
+"""What runs beside the requests: one small loop each, all in one task group, none on the hot path.
+
+    share      publishes what this process learned of accounts, and takes in what others wrote, 5 times a second
+    keep       refreshes access tokens ahead of their expiry
+    discover   keeps the model list fresh
+    probe      asks an account with a far reset now and then whether it is back already
+    watch      measures the lag of the event loop
+    sweep      removes what has expired from the shared state
+
+A store that does not answer stops none of them: they go on with what they know and try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from auth.errors import CredentialError
+from auth.keys import KeyDirectory
+from auth.tokens import TokenSource
+from gateway.attribution import outcome_of
+from gateway.catalog import ModelCatalog
+from ops.audit import AuditLog
+from ops.clock import Clock
+from ops.log import get_logger
+from router.pool import AccountPool
+from router.types import OK, Cause, Moment, Outcome, OutcomeKind
+from store.base import Store
+from store.errors import StoreError
+from store.records import Account
+from upstream.client import CodexClient
+from upstream.errors import UpstreamError
+from upstream.pool import ConnectionPool
+
+SHARE_INTERVAL_S: Final = 0.2
+KEEP_INTERVAL_S: Final = 5.0
+DISCOVER_INTERVAL_S: Final = 15.0
+PROBE_INTERVAL_S: Final = 1.0
+WATCH_INTERVAL_S: Final = 0.5
+SWEEP_INTERVAL_S: Final = 600.0
+PROBE_CLAIM_S: Final = 20.0
+
+
+class Sampler(Protocol):
+    """Takes readings that nobody reports by himself; must not block or raise."""
+
+    def loop_lag(self, seconds: float) -> None: ...
+
+    def sample(self, pool: AccountPool, connections: ConnectionPool, audit: AuditLog | None) -> None: ...
+
+
+@dataclass(slots=True)
+class Background:
+    """The loops and what they work on. ``worker`` names this process in claims."""
+
+    store: Store
+    pool: AccountPool
+    tokens: TokenSource
+    keys: KeyDirectory
+    catalog: ModelCatalog
+    codex: CodexClient
+    audit: AuditLog | None
+    clock: Clock
+    observer: Sampler
+    connections: ConnectionPool
+    worker: str
+    accounts: tuple[Account, ...] = ()
+    revision: int = -1
+    cursor: int = 0
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """Starts every loop; cancelling the tasks ends them."""
+        steps = (
+            (self.share, SHARE_INTERVAL_S),
+            (self.keep, KEEP_INTERVAL_S),
+            (self.discover, DISCOVER_INTERVAL_S),
+            (self.probe, PROBE_INTERVAL_S),
+            (self.sweep, SWEEP_INTERVAL_S),
+        )
+        loops = [self._every(interval_s, step) for step, interval_s in steps]
+        loops.append(self._watch())
+        if self.audit is not None:
+            loops.append(self.audit.run())
+        return [asyncio.create_task(loop) for loop in loops]
+
+    async def _every(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
+        log = get_logger()
+        name = getattr(step, "__name__", "step")
+        while True:
+            try:
+                await step()
+            except StoreError as error:
+                log.warning("store_unavailable", step=name, error=str(error))
+            except Exception:
+                # a loop that dies silently is worse than one that complains; the next round starts afresh
+                log.exception("background_step_failed", step=name)
+            await self.clock.sleep(interval_s)
+
+    async def share(self) -> None:
+        """Publishes and takes in; reloads accounts and keys when somebody changed them."""
+        await self._publish()
+        changes = await self.store.changes(self.cursor)
+        if changes.directory_revision != self.revision:
+            await self._reload()
+            self.revision = changes.directory_revision
+        self.pool.apply(changes.health)
+        self.pool.apply_windows(changes.windows)
+        self.cursor = changes.cursor
+        self.observer.sample(self.pool, self.connections, self.audit)
+
+    async def _publish(self) -> None:
+        """What could not be written is lost for the others, not for us: the next evidence tells them."""
+        health, windows = self.pool.take_changes(), self.pool.take_window_changes()
+        if health or windows:
+            await self.store.publish(health, windows)
+        now = Moment(self.clock.monotonic_s(), self.clock.now_s())
+        if placements := self.pool.placements.take_changes(now):
+            await self.store.place(placements)
+
+    async def farewell(self) -> None:
+        """The last word to the others, at the end of the process."""
+        try:
+            await self._publish()
+        except StoreError as error:
+            get_logger().warning("store_unavailable", step="farewell", error=str(error))
+
+    async def _reload(self) -> None:
+        self.accounts = await self.store.accounts()
+        self.pool.set_accounts(self.accounts)
+        self.catalog.set_accounts(self.accounts)
+        await self.tokens.reload(account.id for account in self.accounts)
+        self.keys.load(await self.store.keys(), await self.store.tenants())
+
+    async def keep(self) -> None:
+        await self.tokens.keep(self.accounts)
+
+    async def discover(self) -> None:
+        await self.catalog.refresh()
+
+    async def probe(self) -> None:
+        """One probe per due account over all processes: whoever gets the claim asks."""
+        for account in self.pool.due_probes():
+            claim = await self.store.claim(f"probe:{account.id}", self.worker, PROBE_CLAIM_S)
+            if claim is None:
+                continue
+            try:
+                self.pool.probe_result(account.id, await self._ask(account))
+            finally:
+                await self.store.release(claim)
+
+    async def _ask(self, account: Account) -> Outcome:
+        try:
+            report = await self.codex.usage(account, await self.tokens.get(account))
+        except (UpstreamError, CredentialError) as error:
+            return outcome_of(error, "")
+        self.pool.note_windows(account.id, report.windows)
+        if report.allowed:
+            return OK
+        resets_at_s = max((w.resets_at_s or 0.0 for w in report.windows if w.used_percent >= 100), default=0.0)
+        return Outcome(
+            OutcomeKind.RATE_LIMITED,
+            cause=Cause.USAGE_LIMIT,
+            evidence="the usage report says that the limit is reached",
+            resets_at_s=resets_at_s or None,
+            authoritative=bool(resets_at_s),
+            plan_type=report.plan,
+        )
+
+    async def sweep(self) -> None:
+        await self.store.purge()
+
+    async def _watch(self) -> None:
+        while True:
+            before_s = self.clock.monotonic_s()
+            await self.clock.sleep(WATCH_INTERVAL_S)
+            self.observer.loop_lag(max(0.0, self.clock.monotonic_s() - before_s - WATCH_INTERVAL_S))
