@@ -1,0 +1,217 @@
+"""A whole gateway on loopback in front of a scripted upstream, and the one helper that proves a fault.
+
+``stage(...)`` gives a Stage: the real server, store, router and transport, with short deadlines. ``Stage.prove``
+demands all three of every fault: what the client saw, how the account stands afterwards, and what the metrics say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ops.embedded import Embedded, embedded_gateway
+from ops.settings import Settings
+from ops.simulator import Simulator, SimulatorConfig
+from store.records import Account
+from tests.fakes.clock import FakeClock
+from tests.fakes.faulty import FaultyUpstream
+
+TEXT = {"model": "gpt-5.5", "input": "hello", "stream": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event as the client read it: the exact bytes of its data, and what they say."""
+
+    name: str
+    data: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        decoded = json.loads(self.data)
+        assert isinstance(decoded, dict)
+        return decoded
+
+    @property
+    def type(self) -> str:
+        return str(self.json.get("type", ""))
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the client got. ``events`` are whole events; ``rest`` is what followed the last one (must be empty)."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    events: list[Event] = field(default_factory=list)
+    rest: bytes = b""
+
+    @property
+    def types(self) -> list[str]:
+        return [event.type for event in self.events]
+
+    @property
+    def text(self) -> str:
+        return "".join(e.json["delta"] for e in self.events if e.type == "response.output_text.delta")
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error object of an answer that is not a stream."""
+        found = json.loads(self.body)["error"]
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def code(self) -> str | None:
+        """The error code, whether it came as a status or inside the stream; None for a good answer."""
+        if self.status != 200:
+            return str(self.error["code"])
+        last = self.events[-1].json if self.events else {}
+        return str(last["response"]["error"]["code"]) if last.get("type") == "response.failed" else None
+
+
+@dataclass(slots=True)
+class Stage:
+    """One gateway with its accounts and a client that holds a key."""
+
+    gateway: Embedded
+    client: httpx.AsyncClient
+    accounts: list[Account]
+
+    async def relay(self, body: Mapping[str, Any] | None = None, **headers: str) -> Answer:
+        """One model call, read to its end."""
+        return await self.post(json.dumps({**TEXT, **(body or {})}).encode(), **headers)
+
+    async def post(self, body: bytes, **headers: str) -> Answer:
+        sent = {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        response = await self.client.post("/v1/responses", content=body, headers=sent)
+        answer = Answer(response.status_code, response.headers, response.content)
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            answer.events, answer.rest = parse_events(response.content)
+        return answer
+
+    def state(self, number: int = 0) -> str:
+        """How account ``number`` stands, in the router's word."""
+        found = self.gateway.gateway.pool.explain(self.accounts[number].id)
+        assert found is not None
+        return found.state.value
+
+    def strikes(self, number: int = 0) -> int:
+        """Strikes in a row on account ``number``."""
+        found = self.gateway.gateway.pool.explain(self.accounts[number].id)
+        assert found is not None
+        return found.failures or 0
+
+    def causes(self, number: int = 0) -> set[str]:
+        """The causes of every block in force on account ``number``."""
+        found = self.gateway.gateway.pool.explain(self.accounts[number].id)
+        assert found is not None
+        return {str(block.cause) for block in found.blocks}
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The value of one series now; 0 when it does not exist."""
+        text = (await self.client.get("/metrics")).text
+        wanted = {f'{key}="{value}"' for key, value in labels.items()}
+        total = 0.0
+        for line in text.splitlines():
+            series, _, value = line.rpartition(" ")
+            found, _, inside = series.partition("{")
+            if found == name and wanted <= set(inside.rstrip("}").split(",")):
+                total += float(value)
+        return total
+
+    async def prove(
+        self,
+        answer: Answer,
+        *,
+        status: int,
+        code: str | None,
+        states: Sequence[str],
+        metric: tuple[str, Mapping[str, str], float],
+    ) -> None:
+        """All three demands at once: the client's answer, every account's state, and one metric's exact value."""
+        assert answer.status == status, answer.body[:500]
+        assert answer.code == code, answer.body[-500:]
+        if status != 200:
+            assert set(answer.error) >= {"message", "type", "code", "param"}
+            assert answer.headers["content-type"] == "application/json"
+        else:
+            assert answer.rest == b"", "half an event went down"
+        assert "x-request-id" in answer.headers
+        assert b"<html" not in answer.body.lower()
+        assert b"Traceback" not in answer.body
+        assert [self.state(n) for n in range(len(self.accounts))] == list(states)
+        name, labels, value = metric
+        assert await self.metric(name, **labels) == value, f"{name}{dict(labels)}"
+
+
+def parse_events(body: bytes) -> tuple[list[Event], bytes]:
+    """Whole events of an SSE body (comments left out), and what follows the last empty line."""
+    blocks = body.replace(b"\r\n", b"\n").split(b"\n\n")
+    events = []
+    for block in blocks[:-1]:
+        name, data = "", []
+        for line in block.split(b"\n"):
+            if line.startswith(b"event:"):
+                name = line[6:].strip().decode()
+            elif line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+        if data:
+            events.append(Event(name, b"\n".join(data)))
+    return events, blocks[-1]
+
+
+def settings_for(folder: Path, base_url: str, **sections: Mapping[str, Any]) -> Settings:
+    """Short deadlines, a store in ``folder``, and whatever ``sections`` change."""
+    origin = base_url.partition("/backend-api")[0]
+    values: dict[str, dict[str, Any]] = {
+        "server": {"port": 0, "drain_delay_s": 0, "heartbeat_s": 5.0},
+        "upstream": {
+            "base_url": base_url,
+            "chatgpt_base_url": f"{origin}/backend-api",
+            "connect_timeout_s": 1.0,
+            "first_event_timeout_s": 2.0,
+            "idle_timeout_s": 2.0,
+            "total_timeout_s": 20.0,
+        },
+        "oauth": {"issuer": origin, "refresh_spacing_s": 0, "refresh_timeout_s": 3, "refresh_wait_s": 2},
+        "store": {"url": f"sqlite:///{folder}/relay.db"},
+        "vault": {"key_file": str(folder / "vault.key")},
+        "router": {"wait_max_s": 0},
+    }
+    for name, changes in sections.items():
+        values.setdefault(name, {}).update(changes)
+    return Settings(**values)  # type: ignore[arg-type]  # sections are validated from plain mappings
+
+
+@contextlib.asynccontextmanager
+async def stage(
+    folder: Path,
+    base_url: str,
+    *,
+    documents: Sequence[dict[str, Any]] | None = None,
+    accounts: int = 2,
+    **sections: Mapping[str, Any],
+) -> AsyncIterator[Stage]:
+    """A gateway in front of ``base_url`` with ``accounts`` made-up accounts, or those of ``documents``."""
+    if documents is None:
+        maker = Simulator(SimulatorConfig(), FakeClock(4_000_000_000.0))
+        documents = [maker.new_account(account_id=f"acct-{n}") for n in range(accounts)]
+    async with embedded_gateway(settings_for(folder, base_url, **sections)) as gateway:
+        await gateway.import_accounts(documents)
+        secret, _ = await gateway.make_key()
+        order = {str(one["tokens"]["account_id"]): n for n, one in enumerate(documents)}
+        known = sorted(await gateway.gateway.store.accounts(), key=lambda one: order[one.chatgpt_account_id])
+        headers = {"authorization": f"Bearer {secret.reveal()}"}
+        async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30, trust_env=False) as client:
+            yield Stage(gateway, client, known)
+
+
+__all__ = ["Answer", "Event", "FaultyUpstream", "Stage", "parse_events", "settings_for", "stage"]
