@@ -102,6 +102,15 @@ def cpu_seconds(pids: list[int]) -> float:
     return sum(int(fields[11]) + int(fields[12]) for pid in pids if (fields := _stat(pid))) / TICKS
 
 
+def thread_seconds(pid: int) -> dict[int, float]:
+    """CPU seconds of each thread of one process, by its id."""
+    found: dict[int, float] = {}
+    for name in os.listdir(f"/proc/{pid}/task"):
+        fields = Path(f"/proc/{pid}/task/{name}/stat").read_text().rpartition(")")[2].split()
+        found[int(name)] = (int(fields[11]) + int(fields[12])) / TICKS
+    return found
+
+
 def rss_mb(pids: list[int]) -> float:
     return sum(int(fields[21]) for pid in pids if (fields := _stat(pid))) * PAGE / 1e6
 

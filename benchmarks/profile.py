@@ -14,6 +14,7 @@ import argparse
 import collections
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,15 +28,17 @@ if not __package__:  # run as a file: its own name must not hide the standard li
 
 from benchmarks import scenarios, services
 from benchmarks.load import Generator, Load, Row
-from benchmarks.machine import placement, raise_file_limit
+from benchmarks.machine import placement, raise_file_limit, thread_seconds
 from benchmarks.services import CannotRun, GatewayRun
 
 LOADS = {one.key: one.full for one in scenarios.RATIOS} | {
     "many": Load("5k", "240:50:1", 2000, requests=2000, ramp_s=5),
     "flood": Load("5k", "5000:0:1", 4, seconds=3),
 }
-RATE_HZ = 499
+RATE_HZ = 250
 TOP = 40
+WAITING = ("_worker (concurrent/futures", "Condition.wait (threading", "Event.wait (threading")
+"""Threads that wait look busy to py-spy after each stop; what they cost stands in the table of threads."""
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -80,17 +83,33 @@ def _sample(given: argparse.Namespace, generator: Generator, book: GatewayRun, n
     load = _load(given)
     generator.run(book.service, replace(load, stream="1:0:1", seconds=1.0, requests=0, ramp_s=0))
     folded = book.folder / "stacks.txt"
+    threads = _threads(given, generator, book)
     row = _under_spy(given, generator, book, ["--format", "raw", "--output", str(folded)])
     _under_spy(given, generator, book, ["--format", "flamegraph", "--output", str(given.out / f"{name}.svg")])
-    return f"{_headline(given, row)}\n\n{summarise(folded.read_text())}"
+    return f"{_headline(given, row)}\n\n{threads}\n\n{summarise(folded.read_text())}"
+
+
+def _threads(given: argparse.Namespace, generator: Generator, book: GatewayRun) -> str:
+    """A run without a profiler: what each thread costs. py-spy only tells the threads' names."""
+    pid = book.service.pid
+    before = thread_seconds(pid)
+    row = generator.run(book.service, _load(given))
+    used = {tid: after - before.get(tid, 0.0) for tid, after in thread_seconds(pid).items()}
+    spy = Path(sys.executable).with_name("py-spy")
+    dump = subprocess.run([str(spy), "dump", "--pid", str(pid)], capture_output=True, text=True, check=False).stdout
+    names = {int(tid): name for tid, name in re.findall(r'^Thread (\d+) \([^)]*\): "([^"]*)"', dump, re.MULTILINE)}
+    lines = [
+        f"{seconds * 1e3 / max(1, row.requests):8.4f}  {names.get(tid, 'not Python')}"
+        for tid, seconds in sorted(used.items(), key=lambda item: -item[1])
+        if seconds
+    ]
+    return "\n".join([f"without a profiler {row.cpu_ms_per_request:.4f} ms of CPU per request, by thread:", *lines])
 
 
 def _under_spy(given: argparse.Namespace, generator: Generator, book: GatewayRun, output: list[str]) -> Row:
     spy = Path(sys.executable).with_name("py-spy")
-    command = [str(spy), "record", "--pid", str(book.service.pid), "--rate", str(RATE_HZ), "--nonblocking", *output]
+    command = [str(spy), "record", "--pid", str(book.service.pid), "--rate", str(RATE_HZ), *output]
     command += ["--duration", "600", *(["--native"] if given.native else [])]
-    if given.native:
-        command.remove("--nonblocking")
     with (book.folder / "py-spy.log").open("ab") as log:
         running = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -127,19 +146,26 @@ def _headline(given: argparse.Namespace, row: Row) -> str:
 
 
 def summarise(folded: str) -> str:
-    """Two tables over collapsed stacks ("a;b;c 12"): samples where a function itself ran, and where it was on the stack."""
+    """Three tables over collapsed stacks ("a;b;c 12"): samples where a function itself ran, the same by file, and samples
+    where the function was anywhere on the stack."""
     own: collections.Counter[str] = collections.Counter()
+    files: collections.Counter[str] = collections.Counter()
     below: collections.Counter[str] = collections.Counter()
     total = 0
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = [frame.rpartition(":")[0] or frame for frame in stack.split(";")]  # without line numbers
+        frames = [frame.rpartition(":")[0] or frame for frame in stack.split(";") if frame]  # without line numbers
+        if not frames:
+            continue
+        if frames[-1].startswith(WAITING):
+            continue
         own[frames[-1]] += int(count)
+        files[frames[-1].partition("(")[2] or frames[-1]] += int(count)
         for frame in set(frames):
             below[frame] += int(count)
         total += int(count)
     parts = []
-    for title, table in (("itself", own), ("with what it calls", below)):
+    for title, table in (("itself", own), ("itself, by file", files), ("with what it calls", below)):
         lines = [f"{count / max(1, total):6.1%}  {frame}" for frame, count in table.most_common(TOP)]
         parts.append("\n".join([f"share of samples, {title}:", *lines]))
     return "\n\n".join(parts) + "\n"
