@@ -82,16 +82,18 @@ class Persister:
         """Writes again and again, with growing pauses, until stored, overruled, or left to the spool."""
         started_s = self._clock.monotonic_s()
         pause_s = FIRST_PAUSE_S
-        while not self._closing:
-            await self._clock.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        while True:
+            if not self._closing:
+                await self._clock.sleep(pause_s)
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             stored = await self._write(fresh)
             if stored is not None:
                 await self._spool.forget(fresh.credential.account_id)
                 flight.show(stored, True)
                 return
             fresh.spooled = fresh.spooled or await self._into_spool(fresh)
-            if fresh.spooled and self._clock.monotonic_s() - started_s >= self._persist_retry_s:
+            waited_s = self._clock.monotonic_s() - started_s
+            if self._closing or (fresh.spooled and waited_s >= self._persist_retry_s):
                 break
         self._hooks.alert(
             "refresh_not_persisted",

@@ -121,22 +121,21 @@ class Refresher:
         self._closing = True
         self._persister.close()
 
-    async def run(self, flight: Flight, held: list[Claim]) -> None:
-        """Brings the flight to its end. Never raises for what store or issuer do: the flight carries the error.
+    async def run(self, flight: Flight, held: list[Claim]) -> Fresh | None:
+        """Brings the flight to its end; the flight carries the error, whatever store or issuer do.
 
-        A claim that is to be released after the spacing is appended to ``held``. Cancelling after the intent was
-        written leaves the outcome unknown, as a crash would: run it where nobody cancels.
+        Returns tokens that are in use and not stored yet: Persister.insist has to follow. A claim that is to be
+        released after the spacing is appended to ``held``. Cancelling after the intent was written leaves the
+        outcome unknown, as a crash would: run it where nobody cancels.
         """
         await self._turns.enter(flight)
-        fresh: Fresh | None = None
         try:
-            fresh = await self._with_claim(flight, held)
+            return await self._with_claim(flight, held)
         except StoreError as error:
             flight.fail(RefreshUnavailable(f"the store did not take part in a refresh: {error}"), STORE_PAUSE_S)
+            return None
         finally:
             self._turns.leave()
-        if fresh is not None:
-            await self._persister.insist(fresh, flight)
 
     async def _with_claim(self, flight: Flight, held: list[Claim]) -> Fresh | None:
         claim = await self._claim(flight)

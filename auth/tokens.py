@@ -33,7 +33,7 @@ from auth.errors import CredentialError, NeedsReauth, RefreshUnavailable
 from auth.flight import Flight, is_newer
 from auth.hooks import RefreshHooks
 from auth.oauth import RefreshReason, TokenExchange
-from auth.persist import Persister
+from auth.persist import Fresh, Persister
 from auth.refresh import Refresher, RefreshPolicy, RefreshStore
 from auth.spool import NoSpool, Spool
 from auth.standing import Standing
@@ -312,16 +312,24 @@ class TokenSource:
 
     async def _fly(self, flight: Flight) -> None:
         held: list[Claim] = []
+        fresh: Fresh | None = None
         try:
-            await self._refresher.run(flight, held)
+            try:
+                fresh = await self._refresher.run(flight, held)
+            finally:
+                if fresh is None:
+                    self._flights.pop(flight.account_id, None)
+                flight.fail(RefreshUnavailable("the refresh was cut off"), self._policy.poll_s)
+                self._land(flight)
+            for claim in held:
+                await self._release_later(claim)
+            if fresh is not None:
+                await self._persister.insist(fresh, flight)
         except Exception as error:  # noqa: BLE001 - whatever breaks in one refresh must not end the others' task group
             self._hooks.alert("refresh_broken", flight.account_id, f"a refresh broke: {type(error).__name__}")
         finally:
-            self._flights.pop(flight.account_id, None)
-            flight.fail(RefreshUnavailable("the refresh was cut off"), self._policy.poll_s)
-            self._land(flight)
-        for claim in held:
-            await self._release_later(claim)
+            if self._flights.get(flight.account_id) is flight:
+                del self._flights[flight.account_id]
 
     def _land(self, flight: Flight) -> None:
         cell = self._cells.get(flight.account_id)
@@ -343,6 +351,9 @@ class TokenSource:
         try:
             if not self._closing:
                 await self._clock.sleep(self._policy.spacing_s)
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
         finally:
             self._spacing.discard(task)
             try:
