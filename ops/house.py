@@ -125,7 +125,7 @@ async def open_gateway(settings: Settings, seat: Seat, clock: Clock, metrics: Me
             httpx.AsyncClient(transport=PoolTransport(connections), follow_redirects=False, trust_env=False)
         )
         builder = _Builder(settings, seat, clock, metrics, store, connections, http)
-        gateway = await builder.build(stack, _spool(settings, keys))
+        gateway = await builder.build(stack, spool_of(settings, keys))
         await gateway.tokens.recover()
         await gateway.background.share()
         stack.push_async_callback(_settle, gateway, gateway.background.start())
@@ -143,7 +143,7 @@ async def _settle(gateway: Gateway, tasks: list[asyncio.Task[None]]) -> None:
         await gateway.audit.close()
 
 
-def _spool(settings: Settings, keys: KeyProvider) -> Spool:
+def spool_of(settings: Settings, keys: KeyProvider) -> Spool:
     """Beside the database, sealed by the vault; none for a store that keeps nothing."""
     path = sqlite_path(settings.store.url)
     if path is None:

@@ -99,17 +99,16 @@ def probe(config: Path | None, account: str, *, as_json: bool) -> None:
         from ops.cli.outside import outside
 
         found = await session.account(account)
-        async with session.act("account.probe", found.id) as detail, outside(session) as parts:
-            credential = await parts.tokens.get(found)
-            report = await parts.codex.usage(found, credential)
-            ended = await _note(session, found, report)
-            detail.update(allowed=report.allowed, ended=len(ended))
+        try:
+            async with session.act("account.probe", found.id) as detail, outside(session) as parts:
+                report = await parts.codex.usage(found, await parts.tokens.get(found))
+                ended = await _note(session, found, report)
+                detail.update(allowed=report.allowed, ended=len(ended))
+        except (UpstreamError, CredentialError) as error:
+            fail(f"{error}; codex-relay accounts why {account}")
         return _report(found, report, ended)
 
-    try:
-        shown = run(config, body)
-    except (UpstreamError, CredentialError) as error:
-        fail(f"{error}; codex-relay accounts why {account}")
+    shown = run(config, body)
     if as_json:
         data(shown)
         return

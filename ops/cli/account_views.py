@@ -35,7 +35,7 @@ def state(account: Account, health: Iterable[HealthRecord], now_s: float) -> tup
         return "disabled", None
     if account.status is AccountStatus.NEEDS_REAUTH:
         return "needs_reauth", None
-    whole = [one for one in blocking(account.id, health, now_s) if one.scope == "account"]
+    whole = [one for one in blocking(account.id, health, now_s) if one.scope == "account" and one.account_id != ROUTE]
     if not whole:
         return "ready", None
     longest = whole[0]

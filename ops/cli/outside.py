@@ -22,7 +22,9 @@ from auth.importer import Importer
 from auth.oauth import OAuthClient
 from auth.refresh import RefreshPolicy
 from auth.tokens import TokenSource
+from ops.cli.opening import keys_of
 from ops.cli.session import Session
+from ops.house import spool_of
 from ops.settings import Settings
 from store.records import Secret
 from upstream.client import CodexClient
@@ -61,7 +63,15 @@ async def outside(session: Session) -> AsyncIterator[Outside]:
             exchange_s=settings.oauth.refresh_timeout_s,
             spacing_s=settings.oauth.refresh_spacing_s,
         )
-        tokens = TokenSource(session.store, oauth, spawn, session.clock, random.SystemRandom(), policy)
+        tokens = TokenSource(
+            session.store,
+            oauth,
+            spawn,
+            session.clock,
+            random.SystemRandom(),
+            policy,
+            spool=spool_of(settings, keys_of(settings)),
+        )
         codex = CodexClient(_client_settings(settings), pool, http, session.clock)
         try:
             yield Outside(tokens, codex)
