@@ -26,6 +26,7 @@ BARE_MAX_S = 300.0
 """Longest rest without a word from the upstream: a burst of throttling must not look like an empty plan."""
 OVERLOAD_MAX_S = 30.0
 """Longest rest that an overloaded upstream can ask of one account: longer ones feed the overload of the others."""
+LEAST_S = 0.1
 MODEL_MAX_S = 6 * 3600.0
 ABSURD_S = 60 * 86_400.0
 FORGET_S = 600.0
@@ -127,7 +128,7 @@ def _deadline(outcome: Outcome, now: Moment, rules: CooldownRules) -> tuple[floa
         if rest_s is None or not math.isfinite(rest_s) or rest_s <= 0 or rest_s > ABSURD_S:
             continue
         cap_s = OVERLOAD_MAX_S if outcome.kind is OutcomeKind.OVERLOADED else rules.max_s
-        return now.mono_s + min(rest_s, cap_s), now.wall_s + rest_s
+        return now.mono_s + min(max(rest_s, LEAST_S), cap_s), now.wall_s + rest_s
     return None
 
 
