@@ -13,8 +13,9 @@ import pytest
 from store.errors import FutureSchema, StoreCorrupt, StoreError, WrongKey
 from store.records import Secret
 from store.schema import APPLICATION_ID, MIGRATIONS, Migration
+from store.sqlite import SqliteStore
 from tests.fakes.records import make_account, make_audit, make_credential, make_key, make_tenant
-from tests.store.conftest import KEY, Opener, contents
+from tests.store.conftest import KEY, Opener, a_vault, contents
 
 pytestmark = pytest.mark.fault("B58")
 
@@ -179,9 +180,6 @@ async def test_a_migration_that_fails_leaves_the_older_schema(opener: Opener, pa
 
 
 async def test_a_path_with_odd_characters_is_a_path(tmp_path: Path, opener: Opener) -> None:
-    from store.sqlite import SqliteStore
-    from tests.store.conftest import a_vault
-
     odd = tmp_path / "a ?mode=memory&x#%41.db"
     store = await SqliteStore.open(odd, a_vault(), busy_timeout_s=1.0)
     await store.close()
@@ -212,12 +210,12 @@ async def test_no_token_stands_in_any_file_in_any_form(opener: Opener, path: Pat
     await store.sealed_value("pepper", pepper)
     await store.add_tenant(make_tenant())
     await store.add_key(make_key())
-    await_files = [file.read_bytes() for file in path.parent.iterdir()]
+    written = [file.read_bytes() for file in path.parent.iterdir()]
     await store.remove_account("acct-1")
     await store.close()
     migrated = await opener(migrations=(*MIGRATIONS, SECOND))
     await migrated.close()
-    await_files += [file.read_bytes() for file in path.parent.iterdir()]
-    assert len(await_files) == 5  # database, log and its index; database and copy
+    written += [file.read_bytes() for file in path.parent.iterdir()]
+    assert len(written) == 5  # database, log and its index; database and copy
     for needle in (form for secret in (*SECRETS, pepper.decode(), KEY.decode()) for form in forms(secret)):
-        assert all(needle not in data for data in await_files)
+        assert all(needle not in data for data in written)
