@@ -19,7 +19,7 @@ from ops.simulator.accounts import Account
 from ops.simulator.failures import http_failure, usage_limit_reached
 from ops.simulator.script import Fail, Item, Plan, UnknownDirective, apply_script_line, apply_text
 from ops.simulator.state import Simulator
-from ops.simulator.streams import Answer, Cut, Gate, Hang, Pause, Step, answer_steps, last_user_text, text_of
+from ops.simulator.streams import Answer, Cut, Gate, Hang, Pause, Step, answer_steps, last_user_text
 from ops.simulator.validators import refuse_body, refuse_sealed
 
 TURN_STATE = "x-codex-turn-state"
@@ -279,9 +279,3 @@ class ResponsesEndpoint:
             call.account.primary.used_percent += percent
             call.account.secondary.used_percent += percent / 10
         self._simulator.count("completed", call.account)
-
-
-def prompt_text(body: dict[str, Any]) -> str:
-    """Everything that messages of the input say, for tests that look for a word."""
-    items = body.get("input")
-    return "\n".join(text_of(item) for item in items if isinstance(item, dict)) if isinstance(items, list) else ""

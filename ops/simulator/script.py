@@ -56,6 +56,7 @@ class ToolCall:
     name: str
     arguments: str
     custom: bool = False
+    namespace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ops.simulator.script import Plan, ToolCall
+from ops.simulator.tools import fit_call
 
 WORDS = ("The ", "simulated ", "model ", "answers ", "with ", "plain ", "words, ", "again. ")
 COMPACTED = 1 << 30
@@ -192,7 +193,7 @@ class _Stream:
             yield self._reasoning()
         turn = tool_turn(items)
         if turn < len(self.plan.tools):
-            yield self._tool(self.plan.tools[turn])
+            yield self._tool(fit_call(self.plan.tools[turn], self.answer.body))
         else:
             yield self._message()
 
@@ -334,6 +335,8 @@ class _Stream:
             "call_id": self.answer.new_id("call_"),
             "name": call.name,
         }
+        if call.namespace is not None:
+            item["namespace"] = call.namespace
         yield self._added({**item, key: ""})
         half = len(call.arguments) // 2
         for piece in (call.arguments[:half], call.arguments[half:]):

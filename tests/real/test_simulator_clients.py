@@ -87,14 +87,18 @@ async def test_sdk_without_stream_is_refused_as_the_backend_does(sim: RunningSim
     assert caught.value.response.json() == {"detail": "Stream must be set to true"}
 
 
+def provider_mode(sim: RunningSimulator, account_id: str, model: str = "gpt-5.5") -> str:
+    return (
+        f'model = "{model}"\nmodel_provider = "sim"\n[model_providers.sim]\nname = "sim"\n'
+        f'base_url = "{sim.base_url}"\nenv_key = "SIM_KEY"\nwire_api = "responses"\nrequest_max_retries = 0\n'
+        f'stream_max_retries = 1\nhttp_headers = {{ "chatgpt-account-id" = "{account_id}" }}\n'
+    )
+
+
 async def test_codex_with_a_custom_provider(sim: RunningSimulator, codex_cli: CodexCli) -> None:
     """The CLI with a provider block of its own calls the model endpoint only, uncompressed, and shows the text."""
     tokens = sim.state.new_account()["tokens"]
-    codex_cli.configure(
-        'model = "gpt-5.5"\nmodel_provider = "sim"\n[model_providers.sim]\nname = "sim"\n'
-        f'base_url = "{sim.base_url}"\nenv_key = "SIM_KEY"\nwire_api = "responses"\n'
-        f'http_headers = {{ "chatgpt-account-id" = "{tokens["account_id"]}" }}\n'
-    )
+    codex_cli.configure(provider_mode(sim, tokens["account_id"]))
     run = await codex_cli.exec('sim:text="Hello from the simulator."', env={"SIM_KEY": tokens["access_token"]})
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.last_message() == "Hello from the simulator."
@@ -102,11 +106,68 @@ async def test_codex_with_a_custom_provider(sim: RunningSimulator, codex_cli: Co
     assert "content-encoding" not in sim.state.requests[-1].headers
 
 
-async def test_codex_signed_in_edits_a_file_in_a_tool_loop(sim: RunningSimulator, codex_cli: CodexCli) -> None:
-    """ChatGPT sign-in: routing check, 426 fallback, zstd bodies, sealed reasoning and turn state echoed, file made."""
+async def test_codex_in_code_mode_edits_a_file_by_javascript(sim: RunningSimulator, codex_cli: CodexCli) -> None:
+    """Without the backend's catalogue the CLI offers a Lite model ``exec``; the agent speaks JavaScript to it."""
+    tokens = sim.state.new_account()["tokens"]
+    codex_cli.configure(provider_mode(sim, tokens["account_id"], "gpt-6-sol"))
+    run = await codex_cli.exec("sim:edit-file code.txt", env={"SIM_KEY": tokens["access_token"]})
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (codex_cli.workdir / "code.txt").read_text() == "made by the simulator\n"
+    assert any(item["type"] == "custom_tool_call" for item in sim.state.requests[-1].json["input"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "posts", "words"),
+    [
+        ("sim:fail=server_is_overloaded", 1, "at capacity"),
+        ("sim:fail=context_length_exceeded,at=2", 1, "context window"),
+        ("sim:fail=server_error,message=broken", 2, "broken"),
+        ("sim:incomplete=max_output_tokens,at=1", 1, "max_output_tokens"),
+        ("sim:cut=eof,at=2", 2, "stream closed before response.completed"),
+        ("sim:cut=mid,at=2", 2, "stream disconnected"),
+        ("sim:http=usage_not_included", 1, "upgrade"),
+        ("sim:http=cloudflare", 2, "Just a moment"),
+        ("sim:http=deactivated_workspace", 2, "deactivated_workspace"),
+        ("sim:http=server_error", 2, "high demand"),
+        ("sim:http=server_is_overloaded", 1, "at capacity"),
+        ("sim:http=insufficient_quota", 1, "Quota exceeded"),
+        ("sim:http=html200", 2, "stream closed before response.completed"),
+    ],
+)
+async def test_codex_understands_each_failure_as_it_does_the_backends(
+    sim: RunningSimulator, codex_cli: CodexCli, prompt: str, posts: int, words: str
+) -> None:
+    """The turn fails with the CLI's own words for that failure, after the retries that it grants it."""
+    tokens = sim.state.new_account()["tokens"]
+    codex_cli.configure(provider_mode(sim, tokens["account_id"]))
+    run = await codex_cli.exec(prompt, env={"SIM_KEY": tokens["access_token"]})
+    assert run.returncode == 1
+    (failed,) = run.of_type("turn.failed")
+    assert words.lower() in failed["error"]["message"].lower()
+    assert sim.state.counts["responses"] == posts
+
+
+async def test_codex_retries_a_cut_stream_and_succeeds(sim: RunningSimulator, codex_cli: CodexCli) -> None:
+    tokens = sim.state.new_account()["tokens"]
+    sim.state.script(tokens["account_id"], ["cut=rst,at=1", "text=whole"])
+    codex_cli.configure(provider_mode(sim, tokens["account_id"]))
+    run = await codex_cli.exec("hi", env={"SIM_KEY": tokens["access_token"]})
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.last_message() == "whole"
+    assert sim.state.counts["responses"] == 2
+
+
+@pytest.mark.parametrize("model", ["gpt-5.5", "gpt-6-sol"])
+async def test_codex_signed_in_edits_a_file_in_a_tool_loop(
+    sim: RunningSimulator, codex_cli: CodexCli, model: str
+) -> None:
+    """ChatGPT sign-in: routing check, 426 fallback, zstd bodies, sealed reasoning and turn state echoed, file made.
+
+    With a classic model by a plain function, with a Lite model by a function in a namespace.
+    """
     auth = sim.state.new_account()
     codex_cli.sign_in(auth)
-    codex_cli.configure(chatgpt_mode(sim))
+    codex_cli.configure(chatgpt_mode(sim, model))
     run = await codex_cli.exec("Please do it. sim:edit-file hello.txt")
     assert run.returncode == 0, run.stdout + run.stderr
     assert (codex_cli.workdir / "hello.txt").read_text() == "made by the simulator\n"

@@ -89,9 +89,9 @@ def test_items_of_the_control_api() -> None:
     assert refresh_from_json("lost") == Refresh("lost")
     assert refresh_from_json({"gate": "g", "delay_s": 1}) == Refresh("ok", 1.0, "g")
     assert refresh_from_json({"status": 500}) == Fail(500)
-    for bad in (3, {"body": "x"}, "evnets=1"):
+    for item in (3, {"body": "x"}, "evnets=1"):
         with pytest.raises(UnknownDirective):
-            item_from_json(bad)
-    for bad in ("explode", {"kind": "lost", "when": 1}, 3):
+            item_from_json(item)
+    for answer in ("explode", {"kind": "lost", "when": 1}, 3):
         with pytest.raises(UnknownDirective):
-            refresh_from_json(bad)
+            refresh_from_json(answer)
