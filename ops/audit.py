@@ -48,6 +48,7 @@ class AuditLog:
         self._clock = clock
         self._waiting: list[AuditRecord] = []
         self._lock = asyncio.Lock()
+        self._pass: asyncio.Future[None] | None = None
         self._closed = False
         self._failing = False
         self._log = structlog.get_logger("ops.audit")
@@ -108,7 +109,8 @@ class AuditLog:
     async def _flush(self) -> None:
         """One pass over the queue, as one task: a caller that is cancelled leaves it running, and the lock makes
         the next pass wait for it, so no record is written twice or out of order."""
-        await asyncio.shield(asyncio.ensure_future(self._write_all()))
+        self._pass = asyncio.ensure_future(self._write_all())  # the loop itself holds tasks weakly
+        await asyncio.shield(self._pass)
 
     async def _write_all(self) -> None:
         async with self._lock:
