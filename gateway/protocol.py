@@ -1,0 +1,347 @@
+"""One client connection: uvicorn's httptools protocol with the deadlines and the strictness that it lacks.
+
+Rules that hold:
+
+* a whole request head arrives within ``header_timeout_s`` of the connection or of its first byte, or it is cut;
+* a body makes progress (idle time, and an average rate once it is ``RATE_GRACE_S`` old) while we are ready to read;
+* a client that takes no byte of what we wrote for ``write_stall_s`` is cut;
+* one request is in work at a time: what comes behind an unanswered one is not read, and the connection ends with
+  the answer, so that nobody can hide a second request behind the first;
+* a FIN is a departure: the application hears of it at once;
+* a refusal of the parser is JSON like every other; into an answer that has begun nothing is ever written;
+* an answer given before the body was read is followed by a short read of the rest, so that the client sees it
+  instead of a reset; then the connection ends.
+
+Deadlines cost nothing per request: one sweep per process looks at all connections once a tick. Trailer fields are
+dropped: they would arrive behind the application's back. An Upgrade is passed on as a plain request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway.errors import GatewayError, body, headers
+from ops.clock import Clock
+
+ProtocolClass = type[HttpToolsProtocol]
+
+RATE_GRACE_S: Final = 20.0
+LONGEST_URL_BYTES: Final = 65_535
+CUT_KEY: Final = "codex_relay.cut"
+"""In the scope of a request whose connection was cut: ``body_timeout`` or ``client_stalled``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionValues:
+    """Bounds of one client connection; ``tick_s`` is how often they are looked at."""
+
+    header_timeout_s: float
+    max_header_bytes: int
+    body_idle_timeout_s: float
+    body_min_bytes_per_s: int
+    write_stall_s: float
+    linger_s: float = 2.0
+    linger_bytes: int = 2 * 1024 * 1024
+    tick_s: float = 0.5
+
+
+class Phase(IntEnum):
+    IDLE = 0  # between requests: the keep-alive timer holds
+    HEAD = 1  # a head is awaited (fresh connection) or arriving
+    BODY = 2  # the head is complete, the body is not
+    SERVING = 3  # the whole request is here
+    DEAF = 4  # nothing more is read as a request; the connection ends with the answer
+    LINGERING = 5  # answered; the rest of the body is read and thrown away for a moment
+
+
+class Outlet:
+    """The transport as the response cycle sees it: writes are counted, closing is the connection's decision."""
+
+    __slots__ = ("_connection", "_transport", "is_closing", "written")
+
+    def __init__(self, transport: asyncio.Transport, connection: RelayConnection) -> None:
+        self._transport = transport
+        self._connection = connection
+        self.written = 0
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        self.written += len(data)
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._connection.finish()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+
+class Sweep:
+    """Looks at every connection of the process once a tick; sleeps while there is none."""
+
+    def __init__(self, values: ConnectionValues, clock: Clock) -> None:
+        self._values = values
+        self._clock = clock
+        self._connections: set[RelayConnection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def watched(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
+    def add(self, connection: RelayConnection) -> None:
+        self._connections.add(connection)
+        if self._timer is None:
+            self._timer = connection.loop.call_later(self._values.tick_s, self._tick, connection.loop)
+
+    def discard(self, connection: RelayConnection) -> None:
+        self._connections.discard(connection)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self.look()
+        if self._connections:
+            self._timer = loop.call_later(self._values.tick_s, self._tick, loop)
+
+    def look(self) -> None:
+        """Cuts every connection that is past a deadline now."""
+        now_s = self._clock.monotonic_s()
+        for connection in tuple(self._connections):
+            connection.check(now_s)
+
+
+class RelayConnection(HttpToolsProtocol):
+    """See the module. ``values``, ``clock`` and ``sweep`` are set by ``make_protocol``."""
+
+    values: ConnectionValues
+    clock: Clock
+    sweep: Sweep
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._phase = Phase.HEAD
+        self._since_s = self.clock.monotonic_s()
+        self._progress_s = self._since_s
+        self._arrived = 0  # bytes of the head, the body or the lingering rest
+        self._seen = 0  # of them, at the last look
+        self._taken = 0  # bytes that the client had taken at the last look
+        self._taken_s = self._since_s
+        self._stuck = False  # something was unsent at the last look
+        self._socket: asyncio.Transport | None = None
+        self._outlet: Outlet | None = None
+
+    # -- the transport's side ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base has it
+        super().connection_made(transport)
+        self._socket = transport
+        self._outlet = Outlet(transport, self)
+        self.transport = self._outlet  # type: ignore[assignment]  # the part that the base uses
+        self.sweep.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.sweep.discard(self)
+        self._phase = Phase.DEAF
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """The client is gone, or says that it will not listen to us for long; both are a departure."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self.drop()
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        phase = self._phase
+        if phase >= Phase.DEAF:
+            self._discard(data)
+            return
+        if phase is Phase.IDLE:
+            self._enter(Phase.HEAD)
+        if self._phase is Phase.HEAD:
+            self._arrived += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._go_deaf()
+        except httptools.HttpParserError:
+            if self._phase < Phase.DEAF:
+                self._refuse(GatewayError("invalid_request", "This is not a valid HTTP/1.1 request.", close=True))
+        else:
+            if self._phase is Phase.HEAD and self._arrived > self.values.max_header_bytes:
+                limit = self.values.max_header_bytes
+                self._refuse(GatewayError("headers_too_large", f"The header is larger than {limit} bytes.", close=True))
+
+    # -- the parser's side ------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._go_deaf()
+            raise ValueError("a request behind an unanswered one")
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase is not Phase.BODY:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if len(self.url) > LONGEST_URL_BYTES:
+            self._refuse(
+                GatewayError("uri_too_long", f"The path is longer than {LONGEST_URL_BYTES} bytes.", close=True)
+            )
+            raise ValueError("a path that the parser cannot take apart")
+        self._enter(Phase.BODY)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._arrived += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._phase = Phase.SERVING
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._phase is Phase.SERVING:
+            self._enter(Phase.IDLE)
+        elif self._phase is Phase.BODY:
+            self.finish()  # answered without the body: never kept alive
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(GatewayError("invalid_request", msg, close=True))
+
+    # -- deadlines --------------------------------------------------------------------------------------------
+
+    def check(self, now_s: float) -> None:
+        """Cuts the connection when it is past a deadline; called by the sweep."""
+        values = self.values
+        age_s = now_s - self._since_s + values.tick_s
+        if self._phase is Phase.HEAD:
+            if age_s >= values.header_timeout_s:
+                self._refuse(_timeout("The request's header did not arrive in time."), quiet=not self._arrived)
+                return
+        elif self._phase is Phase.BODY:
+            if self._body_is_late(now_s):
+                self._cut("body_timeout", _timeout("The request's body stopped arriving."))
+                return
+        elif self._phase is Phase.LINGERING and age_s >= values.linger_s:
+            self._abort()
+            return
+        self._check_writes(now_s)
+
+    def _body_is_late(self, now_s: float) -> bool:
+        if self._arrived != self._seen or self.flow.read_paused:
+            if self.flow.read_paused:
+                self._since_s += self.values.tick_s  # we make it wait, so the time does not count
+            self._seen, self._progress_s = self._arrived, now_s
+        if now_s - self._progress_s + self.values.tick_s >= self.values.body_idle_timeout_s:
+            return True
+        age_s = now_s - self._since_s
+        return age_s > RATE_GRACE_S and self._arrived < age_s * self.values.body_min_bytes_per_s
+
+    def _check_writes(self, now_s: float) -> None:
+        assert self._socket is not None
+        assert self._outlet is not None
+        unsent = self._socket.get_write_buffer_size()
+        taken = self._outlet.written - unsent
+        if not unsent or taken != self._taken or not self._stuck:
+            self._taken, self._taken_s, self._stuck = taken, now_s, bool(unsent)
+        elif now_s - self._taken_s + self.values.tick_s >= self.values.write_stall_s:
+            self._cut("client_stalled", None)
+
+    # -- endings ----------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Ends the connection after what is written has gone out; reads the rest of a body for a moment first."""
+        assert self._socket is not None
+        if self._socket.is_closing() or self._phase is Phase.LINGERING:
+            return
+        if self._phase is not Phase.BODY:
+            self._socket.close()
+            return
+        self._enter(Phase.LINGERING)
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self._socket.can_write_eof():
+            self._socket.write_eof()
+
+    def _discard(self, data: bytes) -> None:
+        self._arrived += len(data)
+        if self._arrived > self.values.linger_bytes:
+            self._abort()
+
+    def _refuse(self, error: GatewayError, *, quiet: bool = False) -> None:
+        """Answers for the parser, unless an answer has begun or nobody has asked anything."""
+        cycle = self.cycle
+        busy = cycle is not None and not cycle.response_complete
+        if (busy and cycle.response_started) or quiet:
+            self.drop()
+            return
+        if busy:
+            self._depart()
+        assert self._socket is not None
+        content = body(error)
+        fields = b"".join(b"%s: %s\r\n" % field for field in headers(error, len(content)))
+        self._socket.write(STATUS_LINE[error.status] + fields + b"\r\n" + content)
+        self._phase = Phase.BODY  # whatever comes is the rest of what was refused
+        self.finish()
+
+    def _cut(self, why: str, error: GatewayError | None) -> None:
+        if self.scope is not None:
+            self.scope[CUT_KEY] = why  # type: ignore[typeddict-unknown-key]  # our own key
+        if error is None:
+            self.drop()
+        else:
+            self._refuse(error)
+
+    def drop(self) -> None:
+        """Drops the connection at once; the application hears of a disconnect."""
+        self._depart()
+        self._abort()
+
+    def _depart(self) -> None:
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self.flow.resume_writing()
+
+    def _abort(self) -> None:
+        if self._socket is not None:
+            self._socket.abort()
+
+    def _go_deaf(self) -> None:
+        self._enter(Phase.DEAF)
+        self.cycle.keep_alive = False
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._arrived = self._seen = 0
+        self._since_s = self._progress_s = self.clock.monotonic_s()
+
+
+def _timeout(message: str) -> GatewayError:
+    return GatewayError("request_timeout", message, close=True)
+
+
+def make_protocol(values: ConnectionValues, clock: Clock) -> ProtocolClass:
+    """The protocol class for ``uvicorn.Config(http=...)``; all its connections share one sweep."""
+    return type(
+        "BoundRelayConnection", (RelayConnection,), {"values": values, "clock": clock, "sweep": Sweep(values, clock)}
+    )
