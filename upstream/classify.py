@@ -54,7 +54,7 @@ _FOREIGN_TEXT: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _TRY_AGAIN: Final = re.compile(
-    r"(?:try again|retry) (?:in|after) (?:(\d+)m(?![s\d]) ?)?(?:(\d+(?:\.\d+)?) ?(ms|s)\b)?", re.I
+    r"(?:try again|retry) (?:in|after) (?:(\d+)m(?!s) ?)?(?:(\d+(?:\.\d+)?) ?(ms|s)\b)?", re.I
 )
 _HTML: Final = re.compile(
     rb"\s*(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head|body|title)\b", re.IGNORECASE | re.DOTALL

@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         exchange.heard = True
         try:
             parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self._done:
                 self._leftover = True
             elif self._fault is None:

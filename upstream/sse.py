@@ -30,13 +30,7 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 # A line end and the empty line after it; atomic, or CR and LF of one line end would count as two.
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _TYPE_LEAD: Final = b'{"type":"'
-_TERMINAL_WORDS: Final = (
-    b"response.completed",
-    b"response.failed",
-    b"response.incomplete",
-    b'"error"',
-    b"event: error",
-)
+_TERMINAL_WORDS: Final = (b'"response"', b'"error"')
 _SEQUENCE: Final = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
 
 
@@ -204,16 +198,10 @@ def event_type(data: bytes) -> str:
 def find_terminal(block: bytes) -> Terminal | None:
     """The first event of the block that ends a response, or None.
 
-    Costs five substring tests when there is none. The words inside a text that a model wrote do not count: the
-    type of the event decides.
+    Costs two substring tests when there is none: every terminal event has a ``response`` or an ``error`` in it, and
+    inside a text that a model wrote their quotes are escaped. The type of the event decides.
     """
-    if (  # spelled out: this runs for every block
-        b"response.completed" not in block
-        and b'"error"' not in block
-        and b"response.failed" not in block
-        and b"response.incomplete" not in block
-        and b"event: error" not in block
-    ):
+    if b'"response"' not in block and b'"error"' not in block:
         return None
     if b"\r" in block:
         return _first_terminal(block)
