@@ -166,10 +166,13 @@ class Breaker:
         return True
 
     def begin_probe(self, now_s: float) -> None:
-        """A probe is on its way: an open circuit becomes half-open. The caller has judged that it is due."""
+        """A probe is on its way: an open circuit becomes half-open. The caller has judged that it is due.
+
+        ``until_s`` becomes now: from here other workers count the time that they wait for the verdict.
+        """
         if self.state is BreakerState.OPEN:
             self._circuit.half_open()
-            self.until_s = min(self.until_s, now_s)
+        self.until_s = now_s
 
     def forgive(self, since_s: float, now_s: float) -> bool:
         """Takes back the strikes since ``since_s``: they were not this one's fault. True when the state changed.

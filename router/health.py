@@ -20,7 +20,7 @@ from dataclasses import replace
 from enum import IntEnum
 from typing import NamedTuple
 
-from router.breaker import Breaker, BreakerRules, BreakerState
+from router.breaker import Breaker, BreakerRules
 from router.cooldown import Cooldown, CooldownRules, after_success, cool, opens_s, probe_later
 from router.types import ACCOUNT_SCOPE, Cause, Moment, Outcome, OutcomeKind, PoolRules, model_scope
 
@@ -121,14 +121,13 @@ class AccountHealth:
         return self._cooldown_gate(cooldown, now_s)[0] is not Standing.CLEAR
 
     def begin_probe(self, slots: tuple[str, ...], now_s: float) -> bool:
-        """A trial lease goes out; True when the breaker's record is news for the other workers."""
+        """A trial lease goes out; True when the breaker is on trial, which the other workers should know."""
         self.probing.update(slots)
         if BREAKER not in slots:
             return False
-        news = self.breaker.state is BreakerState.OPEN or self.breaker_owner != self._worker_id
         self.breaker.begin_probe(now_s)
         self.breaker_owner = self._worker_id
-        return news
+        return True
 
     def settle(
         self, outcome: Outcome, model: str, started_s: float, slots: tuple[str, ...], now: Moment, *, blame: bool = True

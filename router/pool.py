@@ -176,7 +176,7 @@ class AccountPool:
         """For Lease.confirm alone: trials get their verdict; strikes of a well account wait for the end."""
         if not lease.probe and self._route.quiet:
             return
-        now = self._now()
+        now = self.moment()
         self._to_route(lease, OK, now)
         if lease.slots:
             slots, lease.slots = lease.slots, ()
@@ -184,7 +184,7 @@ class AccountPool:
         lease.route_probe = False
 
     def _judge(self, lease: Lease, outcome: Outcome) -> None:
-        now = self._now()
+        now = self.moment()
         member = lease.member
         blame = self._to_route(lease, outcome, now)
         if outcome.kind is OutcomeKind.RATE_LIMITED:
@@ -243,7 +243,7 @@ class AccountPool:
         pending = self._feed.pending()
         if not pending:
             return []
-        now = self._now()
+        now = self.moment()
         current: dict[RecordKey, HealthRecord] = {}
         for account_id in {key[0] for key in pending}:
             for record in self._records(account_id, now):
@@ -252,7 +252,7 @@ class AccountPool:
 
     def apply(self, records: Iterable[HealthRecord]) -> None:
         """What other workers (or an earlier run) found; the later word wins, own echoes change nothing."""
-        now = self._now()
+        now = self.moment()
         for record in records:
             member = self._roster.members.get(record.account_id)
             if member is None and record.account_id != ROUTE:
@@ -311,7 +311,7 @@ class AccountPool:
 
         Each is named once per interval: asking puts the next look off.
         """
-        now = self._now()
+        now = self.moment()
         due = []
         for member in self._roster.members.values():
             if member.active and member.health.take_due_probe(now):
@@ -323,12 +323,12 @@ class AccountPool:
         """The answer of a background probe: OK ends the rest, a refusal renews its evidence, the rest says nothing."""
         member = self._roster.members.get(account_id)
         if member is not None:
-            now = self._now()
+            now = self.moment()
             self._changed(member, member.health.probed(outcome, now))
 
     def clear(self, account_id: str) -> bool:
         """An operator's act: the account (or ROUTE) counts as well from now on. False when it is unknown."""
-        now = self._now()
+        now = self.moment()
         if account_id == ROUTE:
             self._route.reset()
             self._route_changed(now)
@@ -346,13 +346,13 @@ class AccountPool:
         member = self._roster.members.get(account_id)
         if member is None:
             return None
-        now = self._now()
+        now = self.moment()
         records = self._records(account_id, now) + self._records(ROUTE, now)
         found = explain_records(member.account, records, member.windows.values(), now.wall_s)
         return replace(found, failures=member.health.breaker.failures, inflight=member.inflight)
 
     def snapshot(self) -> PoolSnapshot:
-        now = self._now()
+        now = self.moment()
         accounts = []
         usable = 0
         for member in self._roster.members.values():
@@ -367,7 +367,8 @@ class AccountPool:
             route=self._route.state,
         )
 
-    def _now(self) -> Moment:
+    def moment(self) -> Moment:
+        """Now, on both clocks."""
         return Moment(self._clock.monotonic_s(), self._clock.now_s())
 
     def _records(self, account_id: str, now: Moment) -> list[HealthRecord]:

@@ -230,7 +230,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     def health(self, name: str) -> tuple[object, ...]:
         found = self.explain(name)
-        return found.state, found.failures, found.breaker, [(one.kind, one.scope, one.level) for one in found.blocks]
+        blocks = [(one.kind, one.scope, one.level) for one in found.blocks if one.scope != "route"]
+        return found.state, found.failures, found.breaker, blocks
 
 
 BOUNDS = {"deadline": None, "suppress_health_check": list(HealthCheck), "stateful_step_count": 40}
