@@ -133,7 +133,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("\nstopped\n")
         return 130
-    mode = ("quick" if given.quick else "full") + ("-self-check" if given.self_check else "")
+    mode = (
+        ("quick" if given.quick else "full")
+        + ("-self-check" if given.self_check else "")
+        + ("-part" if given.only else "")
+    )
     print(report.as_markdown(machine, results, mode))
     written = report.write(given.out, machine, results, mode)
     say(f"written: {', '.join(map(str, written))}\n")

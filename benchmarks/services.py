@@ -27,6 +27,7 @@ MODULE_FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/sh
 APT_LINE = "apt-get install nginx libnginx-mod-http-lua gcc util-linux"
 TENANT = "bench"
 ACCOUNTS = 3
+LIMITED_RPM = 1000
 
 
 class CannotRun(Exception):
@@ -52,9 +53,13 @@ class Service:
 
 @dataclass(frozen=True)
 class GatewayRun:
-    """A running gateway with its folder and the environment that its commands need."""
+    """A running gateway with its folder and the environment that its commands need.
+
+    ``limited`` is the same gateway with another key, which may make LIMITED_RPM requests per minute.
+    """
 
     service: Service
+    limited: Service
     folder: Path
     environment: Mapping[str, str] = field(repr=False)
 
@@ -163,13 +168,24 @@ def gateway(
     environment = _environment(folder, port, mock) | dict(extra or {})
     files = [str(_auth_file(folder, number)) for number in range(1, ACCOUNTS + 1)]
     relay_command(environment, "accounts", "import", *files)
-    made = json.loads(relay_command(environment, "keys", "create", "--tenant", TENANT, "--json"))
+    free = _key(environment)
+    limited = _key(environment, "--rpm", str(LIMITED_RPM))
     log = folder / "serve.log"
     command = [sys.executable, *wrapper, "-m", "ops.cli", "serve"]
     with process(command, cpu, log, environment) as pid:
         wait_until_up(port, "/readyz", "the gateway", log, pid)
-        service = Service("gateway", port, pid, headers=(("Authorization", f"Bearer {made['key']}"),))
-        yield GatewayRun(service, folder, environment)
+        yield GatewayRun(
+            Service("gateway", port, pid, headers=free),
+            Service("gateway", port, pid, headers=limited),
+            folder,
+            environment,
+        )
+
+
+def _key(environment: Mapping[str, str], *options: str) -> tuple[tuple[str, str], ...]:
+    """A new client key, as the header that carries it."""
+    made = json.loads(relay_command(environment, "keys", "create", "--tenant", TENANT, "--json", *options))
+    return (("Authorization", f"Bearer {made['key']}"),)
 
 
 def relay_command(environment: Mapping[str, str], *arguments: str) -> str:
