@@ -95,7 +95,10 @@ class FileSpool:
             return None
 
     async def forget(self, account_id: str) -> None:
-        await asyncio.to_thread(self._path(account_id).unlink, missing_ok=True)
+        try:
+            await asyncio.to_thread(self._path(account_id).unlink, missing_ok=True)
+        except OSError:
+            pass  # it is stale now, and is never used on top of another token
 
     async def account_ids(self) -> tuple[str, ...]:
         return await asyncio.to_thread(self._list)

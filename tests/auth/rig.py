@@ -18,6 +18,7 @@ from store.records import Account, Credential
 from tests.fakes.clock import FakeClock
 from tests.fakes.issuer import ModelIssuer
 from tests.fakes.logins import account, credential
+from tests.fakes.mortal import Killed, Life, MortalExchange, MortalStore
 
 POLICY = RefreshPolicy(scope="issuer|client", wait_s=1.0, spacing_s=0.0)
 
@@ -53,6 +54,7 @@ class Rig:
     spool: Spool | None = None
     seed: int = 1
     spawn: Spawn | None = None
+    life: Life | None = None
     reports: Reports = field(default_factory=Reports)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     tokens: TokenSource = field(init=False)
@@ -61,9 +63,10 @@ class Rig:
         self.restart()
 
     def restart(self) -> None:
+        mortal = self.life is not None and not self.life.dead
         self.tokens = TokenSource(
-            self.store,
-            self.issuer,
+            MortalStore(self.store, self.life) if mortal and self.life else self.store,
+            MortalExchange(self.issuer, self.life) if mortal and self.life else self.issuer,
             self.spawn or self.start,
             self.clock,
             random.Random(self.seed),
@@ -75,22 +78,31 @@ class Rig:
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._ended)
         return task
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            assert error is None or isinstance(error, Killed), error
+
     async def kill(self) -> None:
-        """Ends all tasks where they stand, without a chance to tidy up in the store (it is told by ``Cut``)."""
+        """Ends all tasks where they stand; with a ``life``, without a chance to tidy up in the store."""
+        if self.life is not None:
+            self.life.dead = True
+            self.life.thaw()
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def advance(self, seconds: float, step_s: float = 0.5) -> None:
         """Moves the clock in steps, and lets what wakes up run."""
-        await settle()
+        await settle(50)
         while seconds > 0:
             self.clock.advance(min(step_s, seconds))
             seconds -= step_s
-            await settle()
+            await settle(50)
 
 
 def world(policy: RefreshPolicy = POLICY, **changes: Any) -> Rig:

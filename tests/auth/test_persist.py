@@ -196,9 +196,9 @@ async def test_a_locked_store_lets_living_tokens_serve_and_sends_nothing() -> No
 
 async def test_the_spool_gives_back_only_what_is_whole_and_sealed_for_that_account(tmp_path: Path) -> None:
     spool = file_spool(tmp_path)
-    rig, _ = failing(tmp_path)
+    rig, store = failing(tmp_path)
     owner, _ = await add(rig, life_s=-1)
-    rig.store.failing["finish_refresh"] = 10_000  # type: ignore[attr-defined]
+    store.failing["finish_refresh"] = 10_000
     await rig.tokens.get(owner)
     await quiet(rig)
     path = tmp_path / "acc_1.spooled"

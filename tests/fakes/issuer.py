@@ -36,6 +36,7 @@ class ModelIssuer:
     most_running: int = 0
     before_answer: Callable[[str], None] = lambda word: None
     _settled: set[str] = field(default_factory=set)
+    _last: str = ""
     _lost: Counter[str] = field(default_factory=Counter)
     _owner: dict[str, str] = field(default_factory=dict)
     _live: dict[str, str] = field(default_factory=dict)
@@ -76,7 +77,14 @@ class ModelIssuer:
             self._lost[token] -= 1
         if answer.verdict is Verdict.PERMANENT or answer.refresh_token is not None:
             self._settled.add(token)
+            self._last = token
         return answer
+
+    def receiver_died(self) -> None:
+        """The process that got the last answer is gone and may not have stored it: as if it had been lost."""
+        if self._last in self._settled:
+            self._settled.discard(self._last)
+            self._lost[self._last] += 1
 
     def _answer(self, token: str, word: str) -> TokenAnswer:
         if word in TRANSIENT:
