@@ -29,7 +29,7 @@ typedef struct {
     char size_line[32];
     int size_len, trailer_len;
     /* content */
-    int events, stamps, completed, last_was_newline, mark_pos, stamp_len;
+    int events, stamps, completed, end_pos, last_was_newline, mark_pos, stamp_len;
     char stamp[32];
 } conn;
 
@@ -37,6 +37,8 @@ static histogram ttfe, ttfd, lag;
 static unsigned long events, bytes_in;
 static const char mark[] = "#ts#:";
 #define MARK_LEN 5
+static const char end_mark[] = "response.completed";
+#define END_LEN 18
 
 static double now(void) {
     struct timespec t;
@@ -68,6 +70,14 @@ static void content(conn *c, const char *p, size_t n, double t) {
         } else {
             c->mark_pos = ch == mark[0];
         }
+        if (ch == end_mark[c->end_pos]) {
+            if (++c->end_pos == END_LEN) {
+                c->completed = 1;
+                c->end_pos = 0;
+            }
+        } else {
+            c->end_pos = ch == end_mark[0];
+        }
         if (ch == '\n') {
             if (c->last_was_newline) {
                 events++;
@@ -78,7 +88,6 @@ static void content(conn *c, const char *p, size_t n, double t) {
             c->last_was_newline = 0;
         }
     }
-    if (memmem(p, n, "response.completed", 18) || memmem(p, n, "\"status\":\"completed\"", 20)) c->completed = 1;
 }
 
 /* Takes body bytes; 1 when the answer is whole. */

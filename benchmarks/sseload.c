@@ -43,7 +43,7 @@ static int ep, leave_after = -1, leave_percent = 100, stopping;
 static char *request;
 static size_t request_len;
 static struct sockaddr_in peer;
-static unsigned long started, done, errors, non200, incomplete, aborted, max_requests;
+static unsigned long opening, started, done, errors, non200, incomplete, aborted, max_requests;
 static double stop_at;
 static unsigned int dice = 2463534242u;
 
@@ -125,7 +125,7 @@ static void begin(conn *c) {
 }
 
 static int may_start(void) {
-    return !stopping && !(max_requests && started >= max_requests) && !(stop_at && now() >= stop_at);
+    return !stopping && !(max_requests && started + opening >= max_requests) && !(stop_at && now() >= stop_at);
 }
 
 static void start(conn *c) {
@@ -143,6 +143,7 @@ static void start(conn *c) {
     int one = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     c->st = CONNECTING;
+    opening++;
     c->want_out = 1;
     struct epoll_event e = {.events = EPOLLOUT | EPOLLIN, .data.ptr = c};
     if (connect(c->fd, (void *)&peer, sizeof peer) && errno != EINPROGRESS) {
@@ -202,6 +203,7 @@ static void readable(conn *c) {
 static void handle(conn *c, unsigned what) {
     if (c->fd < 0) return;
     if (c->st == CONNECTING) {
+        opening -= (what & (EPOLLERR | EPOLLHUP | EPOLLOUT)) != 0;
         if (what & (EPOLLERR | EPOLLHUP)) {
             fail(c);
         } else if (what & EPOLLOUT) {
