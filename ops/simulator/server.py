@@ -11,10 +11,12 @@ import contextlib
 import datetime
 import ipaddress
 import logging
+import signal
 import socket
 import ssl
+import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -167,6 +169,15 @@ def tls_context() -> tuple[ssl.SSLContext, bytes]:
     return context, certificate
 
 
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(0)
+
+
 def serve(
     host: str = "127.0.0.1",
     port: int = 18_100,
@@ -174,17 +185,30 @@ def serve(
     *,
     config: SimulatorConfig | None = None,
     ca_file: Path | None = None,
+    announce: Callable[[str], None] = _to_stderr,
 ) -> None:
-    """Run until SIGINT or SIGTERM. With ``tls`` the certificate to trust is written to ``ca_file``, when given.
+    """Run in the main thread until SIGINT or SIGTERM; ``port`` 0 takes a free one.
 
+    ``announce`` gets a few lines that say where it is.
+    With ``tls`` the certificate to trust is written to ``ca_file``, by default a temporary file that goes at the end.
     Raises OSError when the address is not free.
     """
-    app = build_simulator(config)
-    options = _config(app, timeout_graceful_shutdown=1)
+    options = _config(build_simulator(config), timeout_graceful_shutdown=1)
     options.load()
-    if tls:
-        options.ssl, certificate = tls_context()
-        if ca_file is not None:
+    with socket.create_server((host, port), backlog=2048) as listener, contextlib.ExitStack() as cleanup:
+        url = f"{'https' if tls else 'http'}://{host}:{listener.getsockname()[1]}"
+        announce(f"simulator   {url}")
+        announce(f"base_url    {url}/backend-api/codex")
+        announce(f"issuer      {url}")
+        announce(f"an account  curl -X POST {url}/simulator/accounts")
+        if tls:
+            options.ssl, certificate = tls_context()
+            if ca_file is None:
+                folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="codex-relay-simulator-"))
+                ca_file = Path(folder) / "ca.pem"
             ca_file.write_bytes(certificate)
-    with socket.create_server((host, port), backlog=2048) as listener:
-        uvicorn.Server(options).run(sockets=[listener])
+            announce(f"ca_file     {ca_file}")
+        # uvicorn raises the signal again after its shutdown; what was made here is still to be taken away then.
+        cleanup.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(options).run(sockets=[listener])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import json
 import socket
 import struct
@@ -64,10 +63,13 @@ def decode_body(body: bytes, encoding: str, limit_bytes: int) -> bytes:
                 reader = zstandard.ZstdDecompressor().stream_reader(body)
                 decoded = reader.read(limit_bytes + 1)
             case "gzip":
-                decoded = gzip.decompress(body)
+                inflate = zlib.decompressobj(wbits=31)
+                decoded = inflate.decompress(body, limit_bytes + 1)
+                if not inflate.eof and len(decoded) <= limit_bytes:
+                    raise BadBody("body is cut short")
             case other:
                 raise BadBody(f"unsupported content-encoding {other}")
-    except (zstandard.ZstdError, OSError, EOFError, zlib.error) as error:
+    except (zstandard.ZstdError, zlib.error) as error:
         raise BadBody("body does not decode") from error
     if len(decoded) > limit_bytes:
         raise BadBody("body too large")

@@ -255,8 +255,28 @@ async def test_codex_takes_the_catalogue_and_the_token_of_the_issuer(
         },
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert sim.state.counts["models"] >= 1
     assert run.items("error") == []
+    cached = json.loads((codex_cli.home / "models_cache.json").read_text())["models"]
+    assert [entry["slug"] for entry in cached] == [entry["slug"] for entry in sim.state.config.models]
+
+
+async def test_codex_signed_in_with_a_provider_of_its_own(sim: RunningSimulator, codex_cli: CodexCli) -> None:
+    """``requires_openai_auth``: bearer and account header, no upgrade, no compression, the catalogue from there."""
+    auth = sim.state.new_account()
+    codex_cli.sign_in(auth)
+    codex_cli.configure(
+        f'model = "gpt-5.5"\nmodel_provider = "sim"\nchatgpt_base_url = "http://localhost:{sim.port}/backend-api"\n'
+        f'[model_providers.sim]\nname = "sim"\nbase_url = "{sim.base_url}"\nwire_api = "responses"\n'
+        "requires_openai_auth = true\nsupports_websockets = false\n"
+    )
+    run = await codex_cli.exec("sim:text=signed")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.last_message() == "signed"
+    (post,) = sim.state.requests_to("/codex/responses")
+    assert post.account_id == auth["tokens"]["account_id"]
+    assert "content-encoding" not in post.headers
+    assert sim.state.counts["models"] >= 1
+    assert sim.state.counts["accounts_check"] >= 1
 
 
 async def test_codex_logs_in_by_device_code(sim: RunningSimulator, codex_cli: CodexCli) -> None:

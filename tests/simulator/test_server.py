@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
 import ssl
 import sys
 from pathlib import Path
@@ -50,26 +48,30 @@ async def test_two_simulators_share_nothing(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.slow
-async def test_serve_runs_as_a_process_and_ends_by_signal(http: httpx.AsyncClient, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    code = f"from ops.simulator import serve; serve('127.0.0.1', {port})"
+@pytest.mark.parametrize("tls", [False, True])
+async def test_serve_runs_as_a_process_says_where_and_ends_by_signal(tls: bool) -> None:
+    code = f"from ops.simulator import serve; serve('127.0.0.1', 0, {tls})"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        *(sys.executable, "-c", code),
+        cwd=Path(__file__).parents[2],
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    answer = await http.get(f"http://127.0.0.1:{port}/simulator/counters")
-                    break
-                except httpx.ConnectError:
-                    await asyncio.sleep(0.05)
-        assert answer.json()["streams"] == 0
+        assert process.stderr is not None
+        said: dict[str, str] = {}
+        async with asyncio.timeout(30):
+            while ("ca_file" if tls else "an account") not in said:
+                name, _, value = (await process.stderr.readline()).decode().strip().partition("  ")
+                said[name] = value.strip()
+        verify = ssl.create_default_context(cafile=said["ca_file"]) if tls else True
+        async with httpx.AsyncClient(trust_env=False, verify=verify) as client:
+            made = (await client.post(said["simulator"] + "/simulator/accounts")).json()
+        assert made["auth"]["tokens"]["account_id"] == made["account_id"]
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
-            assert await process.wait() in {0, -signal.SIGTERM}
+            assert await process.wait() == 0
+        assert not tls or not Path(said["ca_file"]).exists()
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
