@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import timeit
 from collections.abc import Callable
+from typing import Any
 
 from ops.clock import SystemClock
 from router.pool import AccountPool
@@ -18,8 +19,8 @@ ROUNDS = 5
 TARGETS_US = {3: 5.0, 200: 30.0}
 
 
-def pool_of(size: int, **rules: int) -> AccountPool:
-    pool = AccountPool(PoolRules(**rules), SystemClock(), random.Random(1), "bench")  # type: ignore[arg-type]
+def pool_of(size: int, **rules: Any) -> AccountPool:
+    pool = AccountPool(PoolRules(**rules), SystemClock(), random.Random(1), "bench")
     pool.set_accounts(
         [Account(id=f"a{number}", chatgpt_account_id=f"c{number}", label="bench") for number in range(size)]
     )

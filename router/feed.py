@@ -29,6 +29,7 @@ CLEARED = "clear"
 ESTIMATED = "estimated"
 AUTHORITATIVE = "authoritative"
 STAMP_STEP_S = 0.001
+KEYS_MAX = 20_000
 
 
 def cooldown_record(account_id: str, cooldown: Cooldown, now: Moment) -> HealthRecord:
@@ -150,6 +151,7 @@ class Feed:
         last = self._stamps.get(key)
         self._stamps[key] = wall_s if last is None else max(wall_s, last + STAMP_STEP_S)
         self._pending[key] = None
+        self._bound()
 
     def is_news(self, record: HealthRecord) -> bool:
         """Another worker's record is later than what we know; from now on it is what we know."""
@@ -160,6 +162,7 @@ class Feed:
         self._stamps[key] = record.updated_at_s
         self._pending.pop(key, None)
         self._told[key] = record
+        self._bound()
         return True
 
     def forget(self, account_id: str) -> None:
@@ -185,6 +188,13 @@ class Feed:
             self._told[key] = record
             records.append(record)
         return records
+
+    def _bound(self) -> None:
+        """Scopes carry model names that clients chose: the oldest memory goes when there are too many."""
+        if len(self._stamps) > KEYS_MAX:
+            for key in [key for key in self._stamps if key not in self._pending][: KEYS_MAX // 2]:
+                del self._stamps[key]
+                self._told.pop(key, None)
 
     def pending(self) -> tuple[RecordKey, ...]:
         return tuple(self._pending)

@@ -270,6 +270,7 @@ class AccountPool:
                 until_s=now.to_mono(record.until_s),
                 level=record.level,
                 evidence=record.evidence,
+                now_s=now.mono_s,
             )
             self._route.take_changed()
         elif record.kind == BREAKER:

@@ -25,6 +25,7 @@ WINDOW_S = 10.0
 FAILURES = 5
 OPEN_S = 1.0
 OPEN_MAX_S = 3.5
+STALE_S = 5.0
 
 _STORMY = frozenset({OutcomeKind.BROKEN, OutcomeKind.OVERLOADED})
 
@@ -113,12 +114,15 @@ class RouteBreaker:
             self._breaker.trip(now_s, now_s, Cause.ROUTE, evidence)
             self._changed = True
 
-    def adopt(self, *, is_open: bool, since_s: float, until_s: float, level: int, evidence: str) -> None:
-        """What another worker found. It shortens nothing that this worker found itself."""
+    def adopt(self, *, is_open: bool, since_s: float, until_s: float, level: int, evidence: str, now_s: float) -> None:
+        """What another worker found, unless it is stale. It shortens nothing that this worker found itself, and a
+        wrong clock elsewhere keeps nobody out for longer than our own rest would."""
         if not is_open:
             if not self._breaker.closed:
+                self._recovered_s = now_s
                 self.reset()
-        elif self._breaker.closed:
+        elif self._breaker.closed and until_s + STALE_S > now_s:
+            until_s = min(until_s, now_s + OPEN_MAX_S)
             self._breaker.adopt_open(since_s, until_s, level, Cause.ROUTE, evidence)
 
     def reset(self) -> None:

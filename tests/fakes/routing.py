@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 from router.lease import Lease
 from router.pool import AccountPool
@@ -32,10 +33,10 @@ def usage_limit(clock: FakeClock, in_s: float, plan: str = "pro") -> Outcome:
     )
 
 
-def account(number: int, **changes: object) -> Account:
+def account(number: int, **changes: Any) -> Account:
     """Account ``a<number>``."""
     made = Account(id=f"a{number}", chatgpt_account_id=f"c{number}", label=f"account {number}")
-    return replace(made, **changes)  # type: ignore[arg-type]  # replace() cannot see field types through **changes
+    return replace(made, **changes)
 
 
 def pool_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,10 +30,10 @@ def at(mono_s: float) -> Moment:
     return Moment(mono_s, WALL_S + mono_s)
 
 
-def resets(at_s: float, **changes: object) -> Outcome:
+def resets(at_s: float, **changes: Any) -> Outcome:
     """The plan's window is full until ``at_s`` (on the monotonic scale of these tests)."""
     found = Outcome(OutcomeKind.RATE_LIMITED, resets_at_s=WALL_S + at_s, authoritative=True, plan_type="pro")
-    return replace(found, **changes)  # type: ignore[arg-type]  # replace() cannot see field types through **changes
+    return replace(found, **changes)
 
 
 def rest(

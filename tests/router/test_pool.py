@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ from tests.fakes.routing import BROKEN, CLIENT_ERROR, MODEL, account, lease_of, 
 QUERY = RouteQuery(MODEL)
 
 
-def pool_with(*accounts: Account, clock: FakeClock | None = None, **rules: float) -> AccountPool:
-    pool = AccountPool(PoolRules(**rules), clock or FakeClock(), random.Random(1), "w1")  # type: ignore[arg-type]
+def pool_with(*accounts: Account, clock: FakeClock | None = None, **rules: Any) -> AccountPool:
+    pool = AccountPool(PoolRules(**rules), clock or FakeClock(), random.Random(1), "w1")
     pool.set_accounts(accounts)
     return pool
 

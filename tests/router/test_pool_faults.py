@@ -295,7 +295,8 @@ def test_a_full_window_blocks_nothing_until_the_upstream_refuses() -> None:
     put(pool, "a0", OK)
     put(pool, "a0", BARE_429)
     found = refusal_of(pool)
-    assert (found.resets_at_s, found.retry_after_s) == (pytest.approx(resets_at_s), pytest.approx(4000))
+    assert found.resets_at_s == pytest.approx(resets_at_s)
+    assert found.retry_after_s == pytest.approx(4000)
 
 
 def test_a_refusal_after_failures_names_the_tried_accounts() -> None:

@@ -234,16 +234,20 @@ class PoolMachine(RuleBasedStateMachine):
         return found.state, found.failures, found.breaker, blocks
 
 
-BOUNDS = {"deadline": None, "suppress_health_check": list(HealthCheck), "stateful_step_count": 40}
+def runs(examples: int) -> settings:
+    """Long stories, and no clock on the machine that runs them."""
+    return settings(
+        max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=40
+    )
 
 
 def test_the_pool_keeps_its_promises_in_any_order_of_events() -> None:
     """Trials are single, counts are right, nobody well is left out, the blameless change nothing, all heal."""
-    run_state_machine_as_test(PoolMachine, settings=settings(max_examples=150, **BOUNDS))
+    run_state_machine_as_test(PoolMachine, settings=runs(150))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_pool_keeps_its_promises_in_ten_thousand_runs() -> None:
     """The same, 10,000 times."""
-    run_state_machine_as_test(PoolMachine, settings=settings(max_examples=10_000, **BOUNDS))
+    run_state_machine_as_test(PoolMachine, settings=runs(10_000))

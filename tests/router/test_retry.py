@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -78,10 +79,10 @@ def test_foreign_reasoning_is_dropped_once() -> None:
     st.booleans(),
 )
 def test_nothing_is_tried_after_commit_deadline_or_the_last_attempt(
-    kind: OutcomeKind, spent: dict[str, float], reused: bool
+    kind: OutcomeKind, spent: dict[str, Any], reused: bool
 ) -> None:
     """The three walls hold for every outcome."""
-    assert verb(kind, replace(STATE, reused_connection=reused, **spent)) is RetryVerb.GIVE_UP  # type: ignore[arg-type]
+    assert verb(kind, replace(STATE, reused_connection=reused, **spent)) is RetryVerb.GIVE_UP
 
 
 @given(st.lists(st.tuples(st.sampled_from(OutcomeKind), st.booleans()), min_size=12, max_size=12))
