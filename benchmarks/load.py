@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks import bodies
-from benchmarks.machine import Placement, Watch, speed_ms
+from benchmarks.machine import Placement, Watch, busy_seconds, cpu_seconds, speed_ms, tree
 from benchmarks.services import Service
 
 HERE = Path(__file__).resolve().parent
@@ -45,12 +46,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Row:
-    """One run. ``told`` is the generator's own report; times in milliseconds, memory in MB."""
+    """One run. ``told`` is the generator's own report; times in milliseconds, memory in MB. ``strangers``: how many CPUs
+    other processes and the host took on average."""
 
     service: str
     cpu_s: float
     peak_mb: float
     speed_ms: float
+    strangers: float
     told: dict[str, Any] = field(repr=False)
 
     @property
@@ -83,6 +86,7 @@ class Row:
             "cpu_s": round(self.cpu_s, 3),
             "peak_mb": round(self.peak_mb, 1),
             "speed_ms": round(self.speed_ms, 2),
+            "strangers": round(self.strangers, 2),
             "failures": self.failures,
             **self.told,
         }
@@ -105,6 +109,8 @@ class Generator:
         command = [str(self._binary), "-u", f"127.0.0.1:{service.port}", "-p", service.path, "-f", str(path)]
         command += [part for name, value in service.headers for part in ("-H", f"{name}: {value}")]
         speed = speed_ms(self._where.proxy_cpu)
+        family = tree(os.getpid())
+        busy, ours = busy_seconds(), cpu_seconds(family)
         with Watch(service.pid) as watch:
             done = subprocess.run(
                 command + load.arguments(),
@@ -116,5 +122,7 @@ class Generator:
         if done.returncode:
             raise RuntimeError(f"sseload failed against {service.name}: {done.stderr.strip()[-300:]}")
         told = json.loads(done.stdout)
+        others = busy_seconds() - busy - (cpu_seconds(family) - ours) - float(told["client_cpu"])
+        strangers = max(0.0, others / max(float(told["elapsed"]), 0.01))
         self.sent[service.name] = self.sent.get(service.name, 0) + int(told["started"])
-        return Row(service.name, watch.cpu_s, watch.peak_mb, speed, told)
+        return Row(service.name, watch.cpu_s, watch.peak_mb, speed, strangers, told)

@@ -1,7 +1,8 @@
 """What the machine is, how fast it is at this moment, and what a process tree costs.
 
 CPU seconds and resident memory come from /proc, so they count every process of a service and nothing else. The host may
-be shared: ``speed_ms`` times a fixed piece of Python on the measured CPU, before each run, so that a drift is seen.
+be shared: ``speed_ms`` times a fixed piece of Python on the measured CPU, before each run, so that a drift is seen, and
+``busy_seconds`` tells what others used meanwhile.
 """
 
 from __future__ import annotations
@@ -100,6 +101,14 @@ def tree(pid: int) -> list[int]:
 
 def cpu_seconds(pids: list[int]) -> float:
     return sum(int(fields[11]) + int(fields[12]) for pid in pids if (fields := _stat(pid))) / TICKS
+
+
+def busy_seconds() -> float:
+    """CPU seconds that all CPUs together have spent on anything, the host's theft included."""
+    user, nice, system, _idle, _wait, irq, softirq, steal = (
+        int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / TICKS
 
 
 def thread_seconds(pid: int) -> dict[int, float]:

@@ -1,8 +1,8 @@
 """What is measured, and what has to come out.
 
 Every scenario runs nginx and the gateway in turn (A B A B ...) against the same mock, and what is judged is the ratio of
-the two runs of a pair: a host that slows down slows both. A pair whose halves saw the machine at different speed is run
-again. Nothing here is judged in requests per second, because mock and generator saturate before nginx does.
+the two runs of a pair: a host that slows down slows both. A pair whose halves saw the machine at different speed, or
+that others disturbed, is run again. Nothing here is judged in requests per second, because mock and generator saturate before nginx does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from benchmarks.load import Generator, Load, Row
 from benchmarks.services import Service
 
 DRIFT = 0.25
+STRANGERS = 0.3
 EXTRA_PAIRS = 3
 QUICK_EXTRA_PAIRS = 1
 
@@ -201,18 +202,20 @@ def warm(bench: Bench, load: Load) -> None:
 
 
 def _pairs(bench: Bench, load: Load, wanted: int) -> tuple[list[tuple[Row, Row]], list[str]]:
-    """nginx and gateway in turn; a pair at different machine speeds is run again, a few times at most."""
+    """nginx and gateway in turn; a pair that the machine disturbed is run again, a few times at most."""
     extra = QUICK_EXTRA_PAIRS if bench.quick else EXTRA_PAIRS
     steady: list[tuple[Row, Row]] = []
     unsteady: list[tuple[Row, Row]] = []
     while len(steady) < wanted and len(steady) + len(unsteady) < wanted + extra:
         pair = (bench.generator.run(bench.nginx, load), bench.generator.run(bench.gateway, load))
         slow, fast = max(row.speed_ms for row in pair), min(row.speed_ms for row in pair)
-        (unsteady if slow / fast - 1 > DRIFT else steady).append(pair)
+        disturbed = slow / fast - 1 > DRIFT or max(row.strangers for row in pair) > STRANGERS
+        (unsteady if disturbed else steady).append(pair)
         bench.say(".")
     missing = max(0, wanted - len(steady))
     notes = []
     if unsteady:
         kept = f", {missing} of them kept for want of better ones" if missing else ""
-        notes.append(f"{len(unsteady)} pairs saw the machine's speed change by more than {DRIFT:.0%}{kept}")
+        why = f"the machine's speed changed by more than {DRIFT:.0%} or others took more than {STRANGERS} CPUs"
+        notes.append(f"{len(unsteady)} pairs were disturbed ({why}){kept}")
     return steady + unsteady[:missing], notes

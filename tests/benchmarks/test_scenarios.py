@@ -19,9 +19,9 @@ GATEWAY = Service("gateway", 2, 2)
 TIMES = {"p50": 1.0, "p99": 10.0}
 
 
-def row(service: str = "x", cpu_s: float = 1.0, speed_ms: float = 10.0, **told: Any) -> Row:
+def row(service: str = "x", cpu_s: float = 1.0, speed_ms: float = 10.0, strangers: float = 0.0, **told: Any) -> Row:
     counts = {"requests": 1000, "events": 3000, "errors": 0, "non200": 0, "incomplete": 0, "hard_stop": 0, "aborted": 0}
-    return Row(service, cpu_s, 50.0, speed_ms, counts | {"started": 1000, "lag": TIMES} | told)
+    return Row(service, cpu_s, 50.0, speed_ms, strangers, counts | {"started": 1000, "lag": TIMES} | told)
 
 
 class Scripted:
@@ -65,12 +65,13 @@ def test_one_failed_request_misses_the_promise_that_none_fails(fault: str) -> No
     assert not scenarios.ratio(made, scenarios.SMALL).verdicts[1].holds
 
 
-def test_a_pair_at_different_speeds_is_run_again_and_said() -> None:
-    made, generator = bench([row(speed_ms=10), row(speed_ms=20, cpu_s=100), *[row(), row()] * 3])
+@pytest.mark.parametrize("disturbed", [row(speed_ms=20, cpu_s=100), row(strangers=0.5, cpu_s=100)])
+def test_a_disturbed_pair_is_run_again_and_said(disturbed: Row) -> None:
+    made, generator = bench([row(), disturbed, *[row(), row()] * 3])
     result = scenarios.ratio(made, scenarios.SMALL)
     assert len(generator.asked) == 8
     assert result.figures["ratio"][1].most == 1.0
-    assert "1 pairs saw the machine's speed change" in result.notes[0]
+    assert "1 pairs were disturbed" in result.notes[0]
 
 
 def test_when_no_pair_is_steady_the_unsteady_ones_are_kept_and_said() -> None:
