@@ -71,7 +71,6 @@ async def test_a_dry_run_changes_nothing(make_cli: Callable[..., Cli], tmp_path:
         assert await asyncio.to_thread(cli.json, "audit", "search") == []
 
 
-@pytest.mark.fault("C37")
 async def test_what_is_refused_is_named_and_the_rest_is_taken(make_cli: Callable[..., Cli], tmp_path: Path) -> None:
     async with running_simulator() as sim:
         cli = cli_for(sim, make_cli)
