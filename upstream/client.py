@@ -170,7 +170,7 @@ class CodexClient:
                     "GET", url, params=params, headers=fields, timeout=limit_s, follow_redirects=False
                 ) as answer,
             ):
-                async for data in answer.aiter_raw():
+                async for data in answer.aiter_bytes():
                     body += data
                     if len(body) > MAX_JSON_BYTES:
                         raise UpstreamError(FaultKind.PROTOCOL, "the answer is too large", status=answer.status_code)

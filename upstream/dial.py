@@ -28,6 +28,7 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 _MAX_PROXY_HEAD: Final = 16_384
 _PROXY_OK: Final = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
+_PRINTABLE: Final = re.compile(r"[\x21-\x7e]{1,2048}")
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-_]{1,253}|[0-9A-Fa-f:.]{2,45}")
 
 
@@ -51,12 +52,14 @@ def parse_origin(url: str) -> tuple[Origin, str]:
 
     Raises ValueError for anything but http(s)://host[:port]/path without credentials, query and fragment.
     """
+    if not _PRINTABLE.fullmatch(url):
+        raise ValueError("not a URL: it holds blanks, control characters or letters beyond ASCII")
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host):
         raise ValueError(f"not an http(s) URL with a host: {parts.scheme}://{host}")
-    if parts.username is not None or parts.query or parts.fragment or not re.fullmatch(r"[\x21-\x7e]*", parts.path):
-        raise ValueError("an upstream URL has no credentials, no query, no fragment, and a plain path")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("an upstream URL has no credentials, no query and no fragment")
     return Origin(parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80)), parts.path.rstrip("/")
 
 

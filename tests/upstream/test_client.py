@@ -1,0 +1,419 @@
+"""One account's question: the exact head, whole events back, and one classified error for everything else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from store.records import Secret
+from tests.fakes.clock import FakeClock
+from tests.fakes.records import make_account
+from tests.upstream.wire import (
+    ACCOUNT,
+    CREATED,
+    CREDENTIAL,
+    DELTA,
+    DONE,
+    LAST,
+    REQUEST,
+    SSE_HEAD,
+    Peer,
+    Talk,
+    chunk,
+    client_of,
+    serving,
+)
+from upstream.client import CodexClient
+from upstream.errors import FaultKind, UpstreamError
+from upstream.types import RateLimitWindow, Timeouts, UpstreamRequest
+
+
+def saying(*data: bytes, then: str = "gone") -> Talk:
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(*data)
+        if then == "gone":
+            await peer.gone()
+        elif then == "reset":
+            await asyncio.sleep(0.01)
+            peer.reset()
+
+    return talk
+
+
+async def read_stream(client: CodexClient) -> bytes:
+    response = await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+    stream = b""
+    try:
+        while block := await response.next_block():
+            stream += block
+    finally:
+        response.close()
+    return stream
+
+
+async def refusal(client: CodexClient) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+    return caught.value
+
+
+async def test_the_request_on_the_wire() -> None:
+    """Line, host, account, identity, length and body; nothing else."""
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def talk(peer: Peer) -> None:
+        seen.append(await peer.request())
+        await peer.say(SSE_HEAD + chunk(DONE) + LAST)
+
+    async with serving(talk) as server, client_of(server) as (client, _):
+        assert await read_stream(client) == DONE
+        [(head, body)] = seen
+        assert body == b'{"model":"m"}'
+        line, *fields = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+        assert line == b"POST /backend-api/codex/responses HTTP/1.1"
+        assert sorted(fields) == sorted(
+            [
+                b"host: 127.0.0.1:%d" % server.origin.port,
+                b"authorization: Bearer the-token",
+                b"chatgpt-account-id: acct-9",
+                b"accept: text/event-stream",
+                b"accept-encoding: identity",
+                b"content-type: application/json",
+                b"originator: cli",
+                b"user-agent: cli/1",
+                b"version: 9",
+                b"x-client-request-id: req_1",
+                b"content-length: 13",
+            ]
+        )
+
+
+async def test_the_accounts_workspace_origin_replaces_the_host_only() -> None:
+    """Path and everything else stay configured."""
+    async with (
+        serving(saying(SSE_HEAD + LAST)) as server,
+        serving(saying(SSE_HEAD + LAST)) as other,
+        client_of(server) as (client, _),
+    ):
+        account = make_account(workspace_origin=f"http://127.0.0.1:{other.origin.port}")
+        response = await client.send(REQUEST, account, CREDENTIAL)
+        assert await response.next_block() == b""
+        assert (server.accepted, other.accepted) == (0, 1)
+        for bad in ("nonsense", "https://h/with/path", "https://u:p@h"):
+            with pytest.raises(UpstreamError) as caught:
+                await client.send(REQUEST, make_account(workspace_origin=bad), CREDENTIAL)
+            assert not caught.value.sent
+
+
+@pytest.mark.fault("B13")
+async def test_a_stream_byte_by_byte_gives_the_same_events() -> None:
+    """Whatever the network cuts, blocks are whole events and the bytes are the upstream's."""
+    body = CREATED + 'data: {"x":"äöü€"}\r\n\r\n'.encode() + DELTA + DONE
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.drip(SSE_HEAD + b"".join(chunk(body[i : i + 1]) for i in range(len(body))) + LAST)
+        await peer.gone()
+
+    async with serving(talk) as server, client_of(server) as (client, _):
+        response = await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+        blocks = []
+        while block := await response.next_block():
+            assert block.endswith((b"\n\n", b"\r\n\r", b"\n"))
+            blocks.append(block)
+        assert b"".join(blocks) == body
+
+
+@pytest.mark.fault("B14")
+@pytest.mark.parametrize(
+    ("talk", "kind"),
+    [
+        (saying(SSE_HEAD + chunk(CREATED) + chunk(DELTA[:20]), then="reset"), FaultKind.TRUNCATED),
+        (saying(SSE_HEAD + chunk(CREATED) + chunk(DELTA[:20]), then="close"), FaultKind.TRUNCATED),
+        (saying(SSE_HEAD + chunk(CREATED) + b"40\r\nabc", then="close"), FaultKind.TRUNCATED),
+        (saying(SSE_HEAD + chunk(CREATED) + chunk(DELTA[:20]) + LAST), FaultKind.TRUNCATED),
+        (saying(SSE_HEAD + chunk(CREATED) + b"zz\r\n"), FaultKind.PROTOCOL),
+    ],
+)
+async def test_a_stream_that_breaks_gives_whole_events_first(talk: Talk, kind: FaultKind) -> None:
+    """No half event, and one error."""
+    async with serving(talk) as server, client_of(server) as (client, pool):
+        response = await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+        assert await response.next_block() == CREATED
+        with pytest.raises(UpstreamError) as caught:
+            await response.next_block()
+        assert caught.value.kind is kind
+        await server.until_empty() if pool.busy else None
+
+
+@pytest.mark.fault("B14")
+async def test_a_clean_end_without_a_terminal_event_is_the_callers_to_judge() -> None:
+    """The message is whole: b"" it is."""
+    async with serving(saying(SSE_HEAD + chunk(CREATED) + LAST)) as server, client_of(server) as (client, _):
+        assert await read_stream(client) == CREATED
+
+
+@pytest.mark.fault("B15")
+@pytest.mark.parametrize("then", ["reset", "close"])
+async def test_a_stream_cut_before_any_event(then: str) -> None:
+    """Told as truncated; nothing was given out."""
+    async with serving(saying(SSE_HEAD, then=then)) as server, client_of(server) as (client, _):
+        try:
+            response = await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+            with pytest.raises(UpstreamError) as caught:
+                await response.next_block()
+            assert caught.value.kind is FaultKind.TRUNCATED
+        finally:
+            await server.until_empty()
+
+
+@pytest.mark.fault("B6")
+async def test_a_dripping_upstream_does_not_stretch_the_first_event() -> None:
+    """Bytes come all the time, no event does: the deadline is the first event's."""
+    clock = FakeClock()
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(SSE_HEAD)
+        while True:
+            await peer.say(chunk(b"x"))
+            await asyncio.sleep(0.003)
+
+    async with serving(talk) as server, client_of(server, clock) as (client, pool):
+        response = await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+        reading = asyncio.create_task(response.next_block())
+        for _ in range(6):
+            await asyncio.sleep(0.005)
+            assert not reading.done()
+            clock.advance(0.9)
+            pool.sweep()
+        with pytest.raises(UpstreamError) as caught:
+            await reading
+        assert caught.value.kind is FaultKind.FIRST_EVENT_TIMEOUT
+        await server.until_empty()
+
+
+@pytest.mark.fault("B18")
+@pytest.mark.fault("B18b")
+async def test_bytes_of_a_stream_and_of_an_event_are_bounded() -> None:
+    """An endless stream and an endless line end in their own errors, and the connection is closed."""
+
+    async def endless(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(SSE_HEAD)
+        while True:
+            await peer.say(chunk(DELTA * 100))
+
+    async def line(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(SSE_HEAD + chunk(CREATED) + chunk(b"data: "))
+        while True:
+            await peer.say(chunk(b"y" * 10_000))
+
+    for talk, kind in ((endless, FaultKind.BUDGET), (line, FaultKind.EVENT_TOO_LARGE)):
+        async with (
+            serving(talk) as server,
+            client_of(server, max_event_bytes=50_000, max_stream_bytes=2_000_000) as (client, _),
+        ):
+            with pytest.raises(UpstreamError) as caught:
+                await read_stream(client)
+            assert caught.value.kind is kind
+            await server.until_empty()
+
+
+@pytest.mark.fault("B18b")
+async def test_an_encoded_stream_is_refused() -> None:
+    """We asked for identity; nothing is decoded, so nothing can explode."""
+    head = SSE_HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+    async with serving(saying(head + chunk(b"\x1f\x8b"))) as server, client_of(server) as (client, _):
+        assert (await refusal(client)).kind is FaultKind.PROTOCOL
+        await server.until_empty()
+
+
+def answer(status: str, body: bytes, *fields: bytes) -> bytes:
+    lines = b"".join(field + b"\r\n" for field in fields)
+    return b"HTTP/1.1 %b\r\n%bcontent-length: %d\r\n\r\n%b" % (status.encode(), lines, len(body), body)
+
+
+@pytest.mark.fault("B19")
+@pytest.mark.fault("B26")
+@pytest.mark.fault("B27")
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (answer("200 OK", b"<html>", b"content-type: text/html"), FaultKind.PROTOCOL),
+        (answer("200 OK", b"{}", b"content-type: application/json"), FaultKind.PROTOCOL),
+        (answer("204 No Content", b"").replace(b"content-length: 0\r\n", b""), FaultKind.PROTOCOL),
+        (answer("400 Bad", b'{"detail":"Store must be set to false"}'), FaultKind.REQUEST),
+        (answer("429 Slow", b'{"error":{"type":"usage_limit_reached","resets_in_seconds":9}}'), FaultKind.RATE_LIMITED),
+        (answer("403 No", b"<html>Just a moment", b"cf-mitigated: challenge"), FaultKind.BLOCKED_ROUTE),
+        (answer("500 Oops", b""), FaultKind.SERVER),
+    ],
+)
+async def test_every_other_answer_is_read_classified_and_raised(said: bytes, kind: FaultKind) -> None:
+    """And its connection is good for the next request."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(said)
+        await peer.request()
+        await peer.say(SSE_HEAD + chunk(DONE) + LAST)
+
+    async with serving(talk) as server, client_of(server) as (client, _):
+        assert (await refusal(client)).kind is kind
+        assert await read_stream(client) == DONE
+        assert server.accepted == 1
+
+
+@pytest.mark.fault("B28")
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_never_followed(status: int) -> None:
+    """The canary sees nobody, not even a connection."""
+    async with serving(saying(b"")) as canary:
+        said = answer(f"{status} Go", b"", b"location: http://127.0.0.1:%d/" % canary.origin.port)
+
+        async def talk(peer: Peer) -> None:
+            while True:
+                await peer.request()
+                await peer.say(said)
+
+        async with serving(talk) as server, client_of(server) as (client, _):
+            assert (await refusal(client)).kind is FaultKind.REDIRECT
+            for call in (client.usage(ACCOUNT, CREDENTIAL), client.models(ACCOUNT, CREDENTIAL)):
+                with pytest.raises(UpstreamError) as caught:
+                    await call
+                assert caught.value.kind is FaultKind.REDIRECT
+        assert canary.accepted == 0
+
+
+async def test_an_error_body_without_end_is_read_up_to_a_bound() -> None:
+    """64 KiB of it are enough; the connection is closed."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(b"HTTP/1.1 500 Oops\r\ntransfer-encoding: chunked\r\n\r\n")
+        while True:
+            await peer.say(chunk(b"x" * 10_000))
+
+    async with serving(talk) as server, client_of(server) as (client, _):
+        error = await refusal(client)
+        assert error.kind is FaultKind.SERVER
+        assert len(error.excerpt) <= 200
+        await server.until_empty()
+
+
+async def test_an_encoded_error_is_judged_by_its_head() -> None:
+    """Its body is not read."""
+    said = answer("429 Slow", b"\x1f\x8bxx", b"content-encoding: gzip", b"retry-after: 3")
+    async with serving(saying(said)) as server, client_of(server) as (client, _):
+        error = await refusal(client)
+        assert (error.kind, error.retry_after_s) == (FaultKind.RATE_LIMITED, 3)
+
+
+async def test_windows_and_headers_of_the_answer() -> None:
+    """Windows are read from the head, and only listed fields are shown."""
+    head = SSE_HEAD.replace(
+        b"\r\n\r\n",
+        b"\r\nX-Codex-Primary-Used-Percent: 12.5\r\nSet-Cookie: a=b\r\nx-codex-turn-state: sticky\r\n\r\n",
+    )
+    async with serving(saying(head + LAST)) as server, client_of(server) as (client, _):
+        response = await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+        assert response.windows == [RateLimitWindow("primary", 12.5, None, None)]
+        assert response.headers == [(b"x-codex-primary-used-percent", b"12.5"), (b"x-codex-turn-state", b"sticky")]
+        response.close()
+
+
+async def test_waiting_for_a_block_has_a_limit_of_its_own() -> None:
+    """None after a short wait by the loop's clock, after a long one by ours; and nothing is lost by it."""
+    clock = FakeClock()
+    go = asyncio.Event()
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(SSE_HEAD + chunk(CREATED) + chunk(DELTA[:10]))
+        await go.wait()
+        await peer.say(chunk(DELTA[10:]) + chunk(DONE) + LAST)
+        await peer.gone()
+
+    patient = Timeouts(2, 100, 100, 500, 5)
+    async with serving(talk) as server, client_of(server, clock, patient) as (client, pool):
+        response = await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+        assert await response.next_block(15.0) == CREATED
+        assert await response.next_block(0.01) is None
+        waiting = asyncio.create_task(response.next_block(15.0))
+        await asyncio.sleep(0.03)
+        assert not waiting.done()
+        clock.advance(15)
+        pool.sweep()
+        assert await waiting is None
+        go.set()
+        rest = b""
+        while block := await response.next_block(15.0):
+            rest += block
+        assert rest == DELTA + DONE
+
+
+async def test_after_the_terminal_event_nobody_waits_and_the_connection_is_kept() -> None:
+    """The end of the message comes late: the caller has long been told, the next request uses the connection."""
+    go = asyncio.Event()
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(SSE_HEAD + chunk(DONE))
+        await go.wait()
+        await peer.say(LAST)
+        await peer.request()
+        await peer.say(SSE_HEAD + chunk(DONE) + LAST)
+
+    async with serving(talk) as server, client_of(server) as (client, pool):
+        response = await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+        assert await response.next_block() == DONE
+        response.expect_end()
+        assert await response.next_block() == b""
+        response.close()
+        go.set()
+        async with asyncio.timeout(2):
+            while not pool.idle:
+                await asyncio.sleep(0.001)
+        assert await read_stream(client) == DONE
+        assert server.accepted == 1
+
+
+@pytest.mark.fault("B44")
+async def test_close_in_mid_stream_closes_the_connection_at_once() -> None:
+    """And twice is once."""
+    async with serving(saying(SSE_HEAD + chunk(CREATED))) as server, client_of(server) as (client, pool):
+        response = await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+        await response.next_block()
+        response.close()
+        response.close()
+        await server.until_empty()
+        assert (pool.busy, pool.idle) == (0, 0)
+
+
+async def test_a_token_that_cannot_be_sent_is_not() -> None:
+    """No connection is opened for it."""
+    async with serving(saying(b"")) as server, client_of(server) as (client, _):
+        broken = CREDENTIAL.__class__("a", Secret("x\r\ny: z"), None, None, 0.0, 0.0)
+        with pytest.raises(UpstreamError) as caught:
+            await client.send(REQUEST, ACCOUNT, broken)
+        assert (caught.value.kind, caught.value.sent) == (FaultKind.AUTH, False)
+        assert server.accepted == 0
+
+
+async def test_a_big_body_goes_up_whole() -> None:
+    """2 MB in several buffers."""
+    parts = [b"[", b"a" * 1_000_000, b"b" * 1_000_000, b"]"]
+    seen: list[bytes] = []
+
+    async def talk(peer: Peer) -> None:
+        seen.append((await peer.request())[1])
+        await peer.say(SSE_HEAD + chunk(DONE) + LAST)
+
+    async with serving(talk) as server, client_of(server) as (client, _):
+        response = await client.send(UpstreamRequest(parts), ACCOUNT, CREDENTIAL)
+        assert await response.next_block() == DONE
+        assert await response.next_block() == b""
+        assert seen == [b"".join(parts)]
