@@ -221,3 +221,42 @@ def test_an_outcome_that_never_left_proves_nothing() -> None:
     assert route.settle(unsent, "a", started_s=2, probe=True, now_s=2, serving=2) is Blame.ACCOUNT
     assert not route.closed
     assert route.admits(2.0)
+
+
+def test_a_good_answer_between_two_faults_refutes_the_storm() -> None:
+    """Faults of two accounts with a success begun in between are two faults, not one that all share."""
+    clock = FakeClock()
+    pool = pool_of(3, clock)
+    put(pool, "a0", BROKEN)
+    clock.advance(1)
+    put(pool, "a2", OK)
+    clock.advance(1)
+    put(pool, "a1", BROKEN)
+    assert pool.snapshot().route is BreakerState.CLOSED
+
+
+def test_faults_further_apart_than_the_window_are_no_storm() -> None:
+    """Eleven seconds lie between them."""
+    clock = FakeClock()
+    pool = pool_of(3, clock)
+    put(pool, "a0", BROKEN)
+    clock.advance(11)
+    put(pool, "a1", BROKEN)
+    assert pool.snapshot().route is BreakerState.CLOSED
+
+
+def adopted(until_s: float, now_s: float) -> RouteBreaker:
+    route = RouteBreaker(random.Random(1))
+    route.adopt(is_open=True, since_s=now_s - 1, until_s=until_s, level=0, evidence="x", now_s=now_s)
+    return route
+
+
+def test_a_stale_record_of_a_route_that_was_down_is_passed_over() -> None:
+    """What was true before a restart an hour ago keeps nobody waiting for a trial."""
+    assert adopted(until_s=100.0, now_s=3700.0).closed
+    assert not adopted(until_s=100.0, now_s=99.0).closed
+
+
+def test_a_wrong_clock_elsewhere_keeps_the_route_down_for_seconds_only() -> None:
+    """The rest of a stranger is cut to our own longest."""
+    assert adopted(until_s=1e9, now_s=10.0).admits(14.0)
