@@ -45,13 +45,11 @@ class _FailedResponse(msgspec.Struct):
     error: _Fault | None = None
 
 
-class _Failure(msgspec.Struct):
+class _Failure(_Fault):
     """``response.failed`` has the fault in the response, a bare ``error`` at the top or under ``error``."""
 
     response: _FailedResponse | None = None
     error: _Fault | None = None
-    code: str | None = None
-    message: str | None = None
 
 
 class _Envelope(msgspec.Struct):
@@ -201,9 +199,11 @@ def _objects(value: object) -> list[dict[str, Any]]:
 
 
 def _filled(value: object, defaults: dict[str, object]) -> dict[str, object]:
-    """The members of ``value`` with the defaults for those that are missing."""
-    members: object = _MEMBERS.decode(value) if isinstance(value, Raw) else value
-    return {**defaults, **members} if isinstance(members, dict) else dict(defaults)
+    """The members of ``value`` with the defaults for those that are missing or null."""
+    if isinstance(value, Raw):
+        value = {} if value == _NULL else _MEMBERS.decode(value)
+    members = value if isinstance(value, dict) else {}
+    return {**defaults, **{name: member for name, member in members.items() if member != _NULL}}
 
 
 def _is_function(tool: dict[str, Any]) -> bool:
@@ -249,15 +249,11 @@ _LONGEST_MESSAGE: Final = 1000
 
 def _failure(event: _Failure) -> GatewayError:
     """The HTTP error for a response that failed; request faults keep the upstream's code and words."""
-    fault = (event.response.error if event.response is not None else event.error) or _Fault(event.code, event.message)
+    fault = (event.response.error if event.response is not None else event.error) or event
     code = fault.code or fault.type or ""
     message = (fault.message or "The upstream gave no reason.")[:_LONGEST_MESSAGE]
     if code == "usage_limit_reached":
-        resets_at_s = fault.resets_at
-        error = usage_limit(resets_at_s or 0.0, None, None, fault.plan_type)
-        if resets_at_s is not None:
-            error.fields["resets_at"] = int(resets_at_s)
-        return error
+        return usage_limit(None, fault.resets_at, None, fault.plan_type)
     if code == "rate_limit_exceeded":
         found = _AGAIN.search(message)
         wait_s = 1.0 if found is None else float(found[1]) / (1000.0 if found[2].lower() == "ms" else 1.0)

@@ -237,16 +237,16 @@ def from_limit(error: LimitExceeded) -> GatewayError:
 
 
 def usage_limit(
-    now_s: float, resets_at_s: float | None, retry_after_s: float | None, plan_type: str | None
+    now_s: float | None, resets_at_s: float | None, retry_after_s: float | None, plan_type: str | None
 ) -> GatewayError:
-    """``usage_limit_reached`` as the CLI reads it; what is not known is left out."""
+    """``usage_limit_reached`` as the CLI reads it; what is not known is left out. ``now_s`` is Unix, None: unknown."""
     fields: dict[str, Any] = {}
     if plan_type is not None:
         fields["plan_type"] = plan_type
     if resets_at_s is not None:
-        left_s = max(0, math.ceil(resets_at_s - now_s))
-        fields |= {"resets_at": math.ceil(resets_at_s), "resets_in_seconds": left_s}
-        retry_after_s = left_s
+        fields["resets_at"] = math.ceil(resets_at_s)
+        if now_s is not None:
+            retry_after_s = fields["resets_in_seconds"] = max(0, math.ceil(resets_at_s - now_s))
     return GatewayError(
         "usage_limit_reached", "The usage limit has been reached", retry_after_s=retry_after_s, fields=fields
     )
@@ -315,8 +315,8 @@ _UPSTREAM: Final[dict[FaultKind, tuple[str, str]]] = {
 }
 
 
-def from_upstream(error: UpstreamError, now_s: float = 0.0, model: str = "") -> GatewayError:
-    """What a failed exchange means for the client. ``now_s`` is Unix; it is needed for a reset time only."""
+def from_upstream(error: UpstreamError, now_s: float | None = None, model: str = "") -> GatewayError:
+    """What a failed exchange means for the client. ``now_s`` is Unix; without it a reset has no distance."""
     if error.kind is FaultKind.REQUEST:
         return _request_fault(error)
     if error.kind is FaultKind.MODEL:

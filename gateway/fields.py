@@ -6,7 +6,7 @@ refusals ("Unsupported parameter: ...") as peers report them.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Raw
@@ -21,7 +21,7 @@ STRINGS: Final[Decoder] = msgspec.json.Decoder(list[str])
 MEMBERS: Final[Decoder] = msgspec.json.Decoder(dict[str, Raw])
 _OBJECTS: Final[Decoder] = msgspec.json.Decoder(list[dict[str, Raw]])
 _BOOL: Final[Decoder] = msgspec.json.Decoder(bool)
-_INT: Final[Decoder] = msgspec.json.Decoder(int)
+_INT: Final[Decoder] = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0, le=2**53)])
 _NUMBER: Final[Decoder] = msgspec.json.Decoder(float)
 _TEXTS: Final[Decoder] = msgspec.json.Decoder(dict[str, str])
 

@@ -46,6 +46,7 @@ class _PlainHead(msgspec.Struct):
     type: str = "message"
     role: Literal["user", "assistant", "developer", "tool"] | None = None
     id: str | None = None
+    call_id: str | None = None
     encrypted_content: str | None = None
     tool_calls: None = None
     function_call: None = None
@@ -54,6 +55,11 @@ class _PlainHead(msgspec.Struct):
 
 
 class _SealedHead(msgspec.Struct):
+    """What matters of an item when another account's parts are taken out."""
+
+    type: str = "message"
+    id: str | None = None
+    call_id: str | None = None
     encrypted_content: str | None = None
 
 
@@ -94,7 +100,7 @@ def look_at(items: Raw, digest: Callable[[bytes], bytes]) -> tuple[tuple[Sealed,
 
 
 def sealed_of(items: Raw, digest: Callable[[bytes], bytes]) -> tuple[Sealed, ...]:
-    """The encrypted parts alone. Raises GatewayError when an item is not an object."""
+    """The encrypted parts alone. Raises GatewayError that names the item which is not what it should be."""
     return sealed_parts(_decoded(_SEALED_HEADS, items), digest)
 
 
@@ -177,10 +183,10 @@ def without(items: bytes, sealed: tuple[Sealed, ...], foreign: Collection[bytes]
     """
     gone = {index for index, digest in sealed if digest in foreign}
     digests = dict(sealed)
-    heads = _HEADS.decode(items)
+    heads = _SEALED_HEADS.decode(items)
     pieces: list[bytes | Raw] = []
     still: list[Sealed] = []
-    calls = {h.call_id for i, h in enumerate(heads) if i not in gone and h.call_id and not _is_output(h)}
+    calls = {h.call_id for h in heads if h.call_id and not _is_output(h)}
     for index, raw in enumerate(_RAWS.decode(items)):
         head = heads[index]
         if index in gone and head.call_id is None:
@@ -195,7 +201,7 @@ def without(items: bytes, sealed: tuple[Sealed, ...], foreign: Collection[bytes]
     return _array(pieces), tuple(still)
 
 
-def _is_output(head: Head) -> bool:
+def _is_output(head: _SealedHead) -> bool:
     return head.type.endswith("_output")
 
 

@@ -43,7 +43,7 @@ def ids(listing: dict[str, Any]) -> list[str]:
 
 
 def test_the_list_has_the_openai_shape_without_hidden_models() -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"slug": "gpt-5.5", "visibility": "list"},
         {"slug": "secret", "visibility": "hide"},
         {"slug": "codex-none"},
@@ -60,7 +60,10 @@ def test_the_list_has_the_openai_shape_without_hidden_models() -> None:
 
 def test_effort_names_are_listed_when_asked_for() -> None:
     table = ModelTable(list_efforts=True)
-    entry = {"slug": "m", "supported_reasoning_levels": [{"effort": "low", "description": ""}, {"effort": 5}, "high"]}
+    entry: dict[str, Any] = {
+        "slug": "m",
+        "supported_reasoning_levels": [{"effort": "low", "description": ""}, {"effort": 5}, "high"],
+    }
     assert ids(table.listing([entry, {"slug": "n", "supported_reasoning_levels": "x"}])) == [
         "m",
         "m-low",
