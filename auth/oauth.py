@@ -29,7 +29,14 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 import httpx
-from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryError,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from store.records import Secret
 
@@ -133,7 +140,7 @@ class OAuthClient:
         return AsyncRetrying(
             retry=retry_if_exception_type((httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)),
             stop=stop_after_attempt(CONNECT_ATTEMPTS),
-            wait=wait_exponential_jitter(initial=self._connect_retry_s, max=2.0, jitter=self._connect_retry_s),
+            wait=wait_exponential(multiplier=self._connect_retry_s, max=2.0) + wait_random(0, self._connect_retry_s),
         )
 
     async def _send(self, refresh_token: Secret, reason: RefreshReason) -> TokenAnswer:
@@ -161,7 +168,7 @@ async def _bounded(response: httpx.Response) -> bytes | None:
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         return None
     body = bytearray()
-    async for chunk in response.aiter_raw():
+    async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             return None

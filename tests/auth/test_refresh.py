@@ -19,7 +19,6 @@ from tests.fakes.issuer import ModelIssuer
 from tests.fakes.logins import account, credential
 from tests.fakes.mortal import Killed, Life
 
-
 QUICK = replace(POLICY, wait_s=0.002)
 """Requests give up after 2 ms of real time; the refresh itself follows the fake clock."""
 

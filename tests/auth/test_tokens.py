@@ -99,7 +99,9 @@ async def test_a_hanging_issuer_holds_a_request_for_the_wait_only() -> None:
 
 
 @pytest.mark.fault("B34")
-@pytest.mark.parametrize("code", ["invalid_grant", "refresh_token_reused", "refresh_token_invalidated", "token_revoked"])
+@pytest.mark.parametrize(
+    "code", ["invalid_grant", "refresh_token_reused", "refresh_token_invalidated", "token_revoked"]
+)
 async def test_a_refusal_is_asked_for_once_alerts_once_and_the_access_token_serves_to_its_end(code: str) -> None:
     rig = world()
     owner, tokens = await add(rig, life_s=200)
