@@ -75,6 +75,11 @@ _INSTALLATION: Final = "x-codex-installation-id"
 _TURN_METADATA: Final = "x-codex-turn-metadata"
 
 
+def _too_deep() -> GatewayError:
+    """What passed the gate at the very edge of the recursion limit is refused here, where the stack is deeper."""
+    return GatewayError.invalid_json("it is nested too deeply")
+
+
 class _Adapter:
     """The work on one request: collects pieces and words; lives for one call of ``adapt``."""
 
@@ -180,8 +185,15 @@ def adapt(fields: dict[str, Raw], terms: Terms, codex_client: bool, digest: Call
     """Fits the members of a request to the backend; ``fields`` is used up.
 
     ``digest`` makes the keyed digest of an encrypted part. Raises GatewayError ``invalid_request`` with the name of
-    the field at fault, and nothing else, whatever the JSON.
+    the field at fault (``invalid_json`` for what is nested too deeply), and nothing else, whatever the JSON.
     """
+    try:
+        return _adapted(fields, terms, codex_client, digest)
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _adapted(fields: dict[str, Raw], terms: Terms, codex_client: bool, digest: Callable[[bytes], bytes]) -> Adapted:
     work = _Adapter(terms.mode is Mode.STRICT, codex_client)
     f.drop_nulls(fields)
     f.refuse_stored_state(fields)
@@ -265,7 +277,10 @@ def with_installation(adapted: Adapted, installation_id: str, codex_client: bool
     given = adapted.client_metadata
     if given is None and (codex_client or not installation_id):
         return adapted.head, adapted.input, b"}"
-    members: dict[str, Any] = {} if given is None else _METADATA.decode(given)
+    try:
+        members: dict[str, Any] = {} if given is None else _METADATA.decode(given)
+    except RecursionError:
+        raise _too_deep() from None
     if installation_id and (_INSTALLATION in members or not codex_client):
         members[_INSTALLATION] = installation_id
     else:
@@ -308,5 +323,8 @@ def without_foreign_reasoning(adapted: Adapted, foreign: Collection[bytes]) -> A
     """
     if not any(digest in foreign for _, digest in adapted.sealed):
         return adapted
-    content, still = it.without(adapted.input, adapted.sealed, foreign)
+    try:
+        content, still = it.without(adapted.input, adapted.sealed, foreign)
+    except RecursionError:
+        raise _too_deep() from None
     return replace(adapted, input=content, sealed=still)
