@@ -50,8 +50,9 @@ class Connection(asyncio.Protocol):
     """One connection to ``origin``; at most one exchange at a time."""
 
     __slots__ = (
-        "_chunked", "_done", "_exchange", "_fault", "_fields", "_head_bytes", "_interim", "_keep", "_keeper",
-        "_leftover", "_parser", "_tail", "_transport", "_until_close", "idle_since_s", "origin", "served",
+        "_chunked", "_done", "_exchange", "_fault", "_fields", "_head_bytes", "_inbox", "_interim", "_keep", "_keeper",
+        "_leftover", "_mine", "_parser", "_tail", "_transport", "_until_close", "idle_since_s", "on_body", "origin",
+        "served",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, keeper: Keeper) -> None:
@@ -60,6 +61,9 @@ class Connection(asyncio.Protocol):
         self.served = 0  # complete messages so far
         self._keeper = keeper
         self._transport: asyncio.Transport | None = None
+        # what the parser finds goes straight into a list: a stream has many small chunks, and a call for each is dear
+        self._inbox: list[bytes] = []
+        self.on_body = self._inbox.append
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._exchange: Exchange | None = None
         self._reset()
@@ -69,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._interim = 0
         self._done = False
+        self._mine = 0  # pieces in the inbox that belong to a message that is complete
         self._leftover = False
         self._until_close = False
         self._chunked = False
@@ -144,6 +149,8 @@ class Connection(asyncio.Protocol):
                 self._fault = UpstreamError(
                     FaultKind.PROTOCOL, f"not HTTP/1.1: {error}"[:120], status=exchange.status or None
                 )
+        if self._inbox:
+            self._deliver(exchange)
         if self._fault is not None:
             self._fail(self._fault)
         elif self._done:
@@ -194,20 +201,23 @@ class Connection(asyncio.Protocol):
             exchange.status = status
             exchange.wake()
 
-    def on_body(self, body: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None or self._done:
-            return
-        self._tail = body
-        if exchange.arrived(body) and self._transport is not None:
-            self._transport.pause_reading()
-
     def on_message_complete(self) -> None:
-        if self._exchange is not None and self._exchange.status and self._parser is not None:
+        if self._exchange is not None and self._exchange.status and self._parser is not None and not self._done:
             self._done = True
+            self._mine = len(self._inbox)
             self._keep = self._parser.should_keep_alive()  # llhttp forgets after this call
 
     # what follows from it
+
+    def _deliver(self, exchange: Exchange) -> None:
+        """Hands on what one read has brought of the body; pieces behind the end of the message are nobody's."""
+        inbox = self._inbox
+        mine = inbox[: self._mine] if self._done else inbox
+        if mine:
+            self._tail = mine[-1]
+            if exchange.arrived(mine[0] if len(mine) == 1 else b"".join(mine)) and self._transport is not None:
+                self._transport.pause_reading()
+        inbox.clear()
 
     def _framing(self, version: str, status: int, headers: RawHeaders) -> UpstreamError | None:
         if version not in ("1.1", "1.0"):

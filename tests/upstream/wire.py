@@ -166,3 +166,27 @@ async def client_of(
             base + "/codex", base, Identity("cli", "cli/1", "9"), timeouts, max_event_bytes, max_stream_bytes, 2.0
         )
         yield CodexClient(settings, pool, http, clock), pool
+
+
+def saying(*data: bytes, then: str = "gone") -> Talk:
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(*data)
+        if then == "gone":
+            await peer.gone()
+        elif then == "reset":
+            await asyncio.sleep(0.01)
+            peer.reset()
+
+    return talk
+
+
+async def read_stream(client: CodexClient) -> bytes:
+    response = await client.send(REQUEST, ACCOUNT, CREDENTIAL)
+    stream = b""
+    try:
+        while block := await response.next_block():
+            stream += block
+    finally:
+        response.close()
+    return stream
