@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from auth.errors import CredentialError
-from router.types import ACCOUNT_SCOPE, Cause, Outcome, OutcomeKind, model_scope
+from router.types import ACCOUNT_SCOPE, OK, Cause, Outcome, OutcomeKind, model_scope
+from upstream.classify import classify_event
 from upstream.errors import FaultKind, UpstreamError
+from upstream.sse import Terminal
 
 _KINDS: Final[dict[FaultKind, OutcomeKind]] = {
     FaultKind.CONNECT: OutcomeKind.ROUTE,
@@ -56,3 +58,11 @@ def outcome_of(error: UpstreamError | CredentialError, model: str) -> Outcome:
         authoritative=error.authoritative,
         plan_type=error.plan_type,
     )
+
+
+def verdict_of(terminal: Terminal, model: str, now_s: float) -> tuple[Outcome, str]:
+    """The outcome of an attempt whose stream came to its end, and the word for that end. ``now_s`` is Unix."""
+    if terminal.type in ("response.completed", "response.incomplete"):
+        return OK, terminal.type.removeprefix("response.")
+    error = classify_event(terminal.type, terminal.data, now_s)
+    return (OK if error is None else outcome_of(error, model)), "upstream_failed"

@@ -18,7 +18,7 @@ from auth.errors import AuthError
 from auth.keys import KeyDirectory
 from gateway.departure import ClientGone
 from gateway.errors import GatewayError, error_response, from_auth
-from gateway.exchange import Exchange, exchange_of, new_exchange
+from gateway.exchange import Exchange, RequestIds, exchange_of, new_exchange
 from ops.clock import Clock
 
 Scope = MutableMapping[str, Any]
@@ -42,11 +42,12 @@ class RequestContext:
         self._app = app
         self._clock = clock
         self._observer = observer
+        self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        exchange = new_exchange(scope, self._clock.monotonic_s())
+        exchange = new_exchange(scope, self._clock.monotonic_s(), self._ids())
         try:
             await self._app(scope, receive, send)
         except GatewayError as error:

@@ -19,6 +19,7 @@ dropped: they would arrive behind the application's back. An Upgrade is passed o
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -28,6 +29,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway.departure import CONNECTION_KEY
 from gateway.errors import GatewayError, body, headers
 from ops.clock import Clock
 
@@ -37,6 +39,7 @@ RATE_GRACE_S: Final = 20.0
 LONGEST_URL_BYTES: Final = 65_535
 CUT_KEY: Final = "codex_relay.cut"
 """In the scope of a request whose connection was cut: ``body_timeout`` or ``client_stalled``."""
+_INTERIM: Final = b"HTTP/1.1 100 "
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +66,36 @@ class Phase(IntEnum):
 
 
 class Outlet:
-    """The transport as the response cycle sees it: writes are counted, closing is the connection's decision."""
+    """The transport as the response cycle sees it: writes are counted, closing is the connection's decision.
 
-    __slots__ = ("_connection", "_transport", "is_closing", "written")
+    The head of an answer waits for the first piece of its body, and both go out by one call to the kernel.
+    """
+
+    __slots__ = ("_connection", "_head", "_transport", "expects_head", "is_closing", "written")
 
     def __init__(self, transport: asyncio.Transport, connection: RelayConnection) -> None:
         self._transport = transport
         self._connection = connection
         self.written = 0
         self.is_closing = transport.is_closing
+        self.expects_head = False
+        self._head = b""
 
     def write(self, data: bytes) -> None:
+        if self.expects_head:
+            if not data.startswith(_INTERIM):
+                self.expects_head = False
+                self._head = data
+                return
+        elif self._head:
+            data = self._head + data
+            self._head = b""
         self.written += len(data)
         self._transport.write(data)
 
     def close(self) -> None:
+        if self._head:
+            self.write(b"")
         self._connection.finish()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -142,6 +160,7 @@ class RelayConnection(HttpToolsProtocol):
         self._taken = 0  # bytes that the client had taken at the last look
         self._taken_s = self._since_s
         self._stuck = False  # something was unsent at the last look
+        self.on_departure: Callable[[], None] | None = None
         self._socket: asyncio.Transport | None = None
         self._outlet: Outlet | None = None
 
@@ -157,6 +176,7 @@ class RelayConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.sweep.discard(self)
         self._phase = Phase.DEAF
+        self._tell_departure()
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
@@ -206,7 +226,10 @@ class RelayConnection(HttpToolsProtocol):
             )
             raise ValueError("a path that the parser cannot take apart")
         self._enter(Phase.BODY)
+        if self._outlet is not None:
+            self._outlet.expects_head = True
         super().on_headers_complete()
+        self.scope[CONNECTION_KEY] = self  # type: ignore[typeddict-unknown-key]  # our own key
 
     def on_body(self, body: bytes) -> None:
         self._arrived += len(body)
@@ -320,7 +343,18 @@ class RelayConnection(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
+            self._tell_departure()
             self.flow.resume_writing()
+
+    @property
+    def departed(self) -> bool:
+        """Whether the client of the request in work is gone."""
+        return self.cycle.disconnected or (self._socket is not None and self._socket.is_closing())
+
+    def _tell_departure(self) -> None:
+        told, self.on_departure = self.on_departure, None
+        if told is not None:
+            told()
 
     def _abort(self) -> None:
         if self._socket is not None:

@@ -51,49 +51,11 @@ class ResponsesEndpoint:
             raise from_limit(error) from error
         try:
             if request.stream:
-                await self._streaming.answer(request, exchange, receive, send)
+                await self._streaming.answer(request, exchange, scope, receive, send)
             else:
-                await self._answer_whole(request, exchange, receive, send)
+                await self._answer_whole(request, exchange, scope, receive, send)
         finally:
             admission.release()
-
-    async def _answer_whole(self, request: RelayRequest, exchange: Exchange, receive: Receive, send: Send) -> None:
-        async with Departure(receive):
-            body = await self._collect(request, exchange)
-        exchange.status, exchange.end = 200, "completed"
-        exchange.bytes_out = len(body)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-            *relay_headers(exchange),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-
-    async def _collect(self, request: RelayRequest, exchange: Exchange) -> bytes:
-        """The whole Response object as JSON. The upstream is closed and the account released when it returns."""
-        opened = await self._relay.open(request, exchange)
-        outcome = CANCELLED
-        try:
-            aggregator = Aggregator(request.echo)
-            block: bytes | None = opened.held
-            while block:
-                aggregator.feed(block)
-                terminal = find_terminal(block)
-                if terminal is not None:
-                    exchange.usage = usage_of(terminal.data)
-                    opened.response.expect_end()
-                    break
-                block = await opened.response.next_block()
-            outcome = OK
-            return aggregator.result()
-        except UpstreamError as error:
-            outcome = outcome_of(error, request.model)
-            raise from_upstream(error) from error
-        finally:
-            opened.response.close()
-            opened.lease.release(outcome)
 
 
 def _wrong_method(scope: MutableMapping[str, Any]) -> GatewayError:

@@ -34,6 +34,7 @@ from upstream.errors import FaultKind, UpstreamError
 from upstream.sse import Terminal, find_terminal, last_sequence_number
 from upstream.usage import usage_of
 
+Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 HEARTBEAT: Final = {
@@ -59,13 +60,15 @@ class StreamingRelay:
         self._heartbeat_s = heartbeat_s
         self._clock = clock
 
-    async def answer(self, request: RelayRequest, exchange: Exchange, receive: Receive, send: Send) -> None:
+    async def answer(
+        self, request: RelayRequest, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Opens, commits, pumps, ends.
 
         Raises GatewayError while nothing has gone down, ClientGone when the client has left. Cancel: the upstream
         is closed at once and nobody is blamed; the client is told by ``response.failed`` if it still listens.
         """
-        async with Departure(receive):
+        async with Departure(scope, receive):
             opened = await self._relay.open(request, exchange)
             pump = Pump(opened, exchange, self._ownership, self._clock)
             try:

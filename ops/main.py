@@ -9,6 +9,7 @@ code 1.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import socket
@@ -82,6 +83,7 @@ async def _run(
     stop = Stop(clock)
     listen_for_stop(stop)
     async with open_gateway(settings, seat, clock, Metrics(version=VERSION)) as gateway:
+        settle_memory()
         values = server_values(settings)
         await serve_until(stop, server_for(settings, gateway.app, values), [sock], gateway, values, on_listening)
 
@@ -109,6 +111,16 @@ def server_for(settings: Settings, app: object, values: ServerValues) -> Gateway
         write_stall_s=server.write_stall_s,
     )
     return make_server(app, make_protocol(connection, SystemClock()), values)
+
+
+def settle_memory() -> None:
+    """What was built at start lives for ever: the collector need not look at it again, nor after every request.
+
+    A request leaves hardly any cycles; the young generation is looked at after tens of thousands of allocations.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 async def prepare(settings: Settings) -> None:
