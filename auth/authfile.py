@@ -171,8 +171,7 @@ def _check_mode(document: Mapping[str, Any]) -> None:
         return
     if word in _REFUSED_MODES:
         raise ImportRefused(*_REFUSED_MODES[word])
-    shown = _printable(mode)[:40]
-    raise ImportRefused("unknown_auth_mode", f"its auth_mode {shown!r} is not known here; run: codex login")
+    raise ImportRefused("unknown_auth_mode", "its auth_mode is not one that is known here; run: codex login")
 
 
 def _guessed_mode(document: Mapping[str, Any]) -> str:

@@ -58,7 +58,8 @@ class RefreshPolicy:
     ``exchange_s`` bounds one exchange (the TokenExchange keeps to it); a claim lives longer than that.
     ``claim_wait_s``: how long a flight waits for the claim before it gives up. ``orphan_wait_s``: age of an intent
     whose sender vanished before it is replayed. ``persist_retry_s``: how long writing new tokens is tried when the
-    spool holds them. ``backoff_s`` and ``backoff_max_s``: the first and the longest pause after a failure.
+    spool holds them. ``claim_margin_s``: time for the writes around an exchange. ``backoff_s`` and ``backoff_max_s``:
+    the first and the longest pause after a failure.
     """
 
     scope: str
@@ -72,11 +73,12 @@ class RefreshPolicy:
     backoff_s: float = 30.0
     backoff_max_s: float = 900.0
     persist_retry_s: float = 90.0
+    claim_margin_s: float = 15.0
 
     @property
     def claim_ttl_s(self) -> float:
         """Longer than the exchange, the write after it and the spacing together."""
-        return self.exchange_s + self.spacing_s + 15.0
+        return self.exchange_s + self.spacing_s + self.claim_margin_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,30 +194,6 @@ async def test_a_locked_store_lets_living_tokens_serve_and_sends_nothing() -> No
         await rig.tokens.get(owner)
 
 
-async def test_the_spool_gives_back_only_what_is_whole_and_sealed_for_that_account(tmp_path: Path) -> None:
-    spool = file_spool(tmp_path)
-    rig, store = failing(tmp_path)
-    owner, _ = await add(rig, life_s=-1)
-    store.failing["finish_refresh"] = 10_000
-    await rig.tokens.get(owner)
-    await quiet(rig)
-    path = tmp_path / "acc_1.spooled"
-    whole = path.read_bytes()
-    (tmp_path / "acc_2.spooled").write_bytes(whole)
-    assert await spool.get("acc_2") is None
-    path.write_bytes(whole[:-1])
-    assert await spool.get("acc_1") is None
-    path.write_bytes(whole)
-    found = await spool.get("acc_1")
-    assert found is not None
-    assert found.credential.account_id == "acc_1"
-    assert "rt_" not in repr(found)
-    assert await spool.account_ids() == ("acc_1", "acc_2")
-    await spool.forget("acc_1")
-    await spool.forget("acc_1")
-    assert await spool.get("acc_1") is None
-
-
 async def test_a_stale_spool_file_is_dropped_and_never_overwrites_newer_tokens(tmp_path: Path) -> None:
     rig, store = failing(tmp_path)
     owner, _ = await add(rig, life_s=-1)

@@ -9,14 +9,13 @@ from dataclasses import replace
 import pytest
 
 from auth.errors import CredentialError, RefreshUnavailable
-from auth.flight import Claimant, Flight, Turns
-from auth.oauth import RefreshReason
+from auth.flight import digest_of
 from store.memory import MemoryStore
-from store.records import AccountStatus, Credential
+from store.records import AccountStatus
 from tests.auth.rig import POLICY, Rig, add, settle, world
 from tests.fakes.clock import FakeClock
 from tests.fakes.issuer import ModelIssuer
-from tests.fakes.logins import account, credential
+from tests.fakes.logins import credential
 from tests.fakes.mortal import Killed, Life
 
 QUICK = replace(POLICY, wait_s=0.002)
@@ -148,8 +147,6 @@ async def test_an_intent_of_a_vanished_sender_is_not_replayed_before_it_is_safe(
     claim = await one.store.claim(POLICY.scope, "vanished", 5.0)
     assert claim is not None
     assert tokens.refresh_token is not None
-    from auth.flight import digest_of
-
     await one.store.begin_refresh(owner.id, claim, digest_of(tokens.refresh_token))
     other.tokens = Rig(one.clock, one.store, one.issuer, QUICK, reports=other.reports).tokens
     await one.advance(POLICY.orphan_wait_s - 10, 5)
@@ -221,30 +218,3 @@ async def test_reload_ends_a_refresh_that_still_waits_for_its_turn() -> None:
     await rig.tokens.reload([owner.id])
     assert await waiting == stored
     assert rig.issuer.shown.total() == 0
-
-
-async def test_a_claimant_keeps_its_name_and_two_have_different_ones() -> None:
-    one, other = Claimant(), Claimant()
-    assert one() == one()
-    assert one() != other()
-
-
-async def test_a_cancelled_turn_passes_to_the_next() -> None:
-    turns = Turns()
-    loop = asyncio.get_running_loop()
-
-    def flight() -> Flight:
-        held: Credential = credential(account(), 0.0)
-        return Flight("a", held, RefreshReason.FORCED, False, lambda c, s: None, loop.create_future())
-
-    await turns.enter(flight())
-    second = loop.create_task(turns.enter(flight()))
-    third = loop.create_task(turns.enter(flight()))
-    await settle(3)
-    turns.leave()
-    second.cancel()
-    await settle(3)
-    assert second.cancelled() or second.done()
-    if not second.cancelled():
-        turns.leave()
-    await asyncio.wait_for(third, 1)

@@ -17,7 +17,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from auth.errors import CredentialError
@@ -263,7 +263,9 @@ class SqliteRefreshMachine(RefreshMachine):
             await self.file.credential("acc_1")
 
 
-def run_machine(machine: type[RefreshMachine], examples: int, steps: int) -> None:
+def run_machine(
+    machine: type[RefreshMachine], examples: int, steps: int, phases: tuple[Phase, ...] = tuple(Phase)
+) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -273,6 +275,7 @@ def run_machine(machine: type[RefreshMachine], examples: int, steps: int) -> Non
             suppress_health_check=list(HealthCheck),
             print_blob=False,
             database=None,
+            phases=phases,
         ),
     )
 

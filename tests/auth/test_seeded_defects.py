@@ -8,12 +8,16 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from hypothesis import Phase
 
 from auth.errors import CredentialError
+from auth.oauth import RefreshReason
+from auth.refresh import RefreshStore
 from store.memory import MemoryStore
 from store.records import Claim, RefreshIntent
 from tests.auth.rig import POLICY, Rig, add, settle
 from tests.auth.test_refresh import QUICK
+from tests.auth.test_refresh_machine import RefreshMachine, run_machine
 from tests.fakes.clock import FakeClock
 from tests.fakes.issuer import ModelIssuer
 from tests.fakes.mortal import Killed, Life
@@ -139,9 +143,31 @@ async def test_the_checker_counts_replays_and_parallel_exchanges() -> None:
     _, tokens = await add(rig)
     assert tokens.refresh_token is not None
     assert POLICY.claim_ttl_s > POLICY.exchange_s
-    from auth.oauth import RefreshReason
-
     await issuer.refresh(tokens.refresh_token, RefreshReason.FORCED)
     assert issuer.violations == []
     await issuer.refresh(tokens.refresh_token, RefreshReason.FORCED)
     assert len(issuer.violations) == 1
+
+
+class MachineWithoutIntent(RefreshMachine):
+    async def open_store(self) -> RefreshStore:
+        return NoIntent(self.clock)
+
+
+class MachineWithoutClaim(RefreshMachine):
+    async def open_store(self) -> RefreshStore:
+        return NoClaim(self.clock)
+
+
+@pytest.mark.parametrize("machine", [MachineWithoutIntent, MachineWithoutClaim])
+def test_the_machine_finds_the_missing_safeguard_by_itself(machine: type[RefreshMachine]) -> None:
+    with pytest.raises((AssertionError, BaseExceptionGroup)) as found:
+        run_machine(machine, 300, 25, phases=(Phase.generate,))
+    told = " ".join(str(error) for error in flat(found.value) if isinstance(error, AssertionError))
+    assert any(words in told for words in ("answer had arrived", "more than once", "under way")), told
+
+
+def flat(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [inner for one in error.exceptions for inner in flat(one)]
+    return [error]
