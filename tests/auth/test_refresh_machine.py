@@ -210,8 +210,13 @@ class RefreshMachine(RuleBasedStateMachine):
             if self.rigs:
                 self.run(self.in_the_end())
         finally:
+            self.run(self.clear())
             self.run(self.close_store())
             self.loop.close()
+
+    async def clear(self) -> None:
+        for rig in self.rigs:
+            await rig.kill()
 
     async def in_the_end(self) -> None:
         for _ in range(40):
@@ -264,8 +269,13 @@ class SqliteRefreshMachine(RefreshMachine):
 
 
 def run_machine(
-    machine: type[RefreshMachine], examples: int, steps: int, phases: tuple[Phase, ...] = tuple(Phase)
+    machine: type[RefreshMachine],
+    examples: int,
+    steps: int,
+    phases: tuple[Phase, ...] = tuple(Phase),
+    always: bool = False,
 ) -> None:
+    """``always``: the same runs each time."""
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -276,6 +286,7 @@ def run_machine(
             print_blob=False,
             database=None,
             phases=phases,
+            derandomize=always,
         ),
     )
 
