@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.routing import Route, Router
 
 from auth.keys import KeyDirectory
+from gateway.codex_paths import CodexPaths
 from gateway.errors import GatewayError
 from gateway.exchange import exchange_of
 from gateway.guard import Guard
@@ -31,6 +33,13 @@ from gateway.middleware import (
 from gateway.responses import ResponsesEndpoint
 from ops.clock import Clock
 
+CODEX_PATHS: Final = (
+    "/api/accounts/v1/user-auth-credential/whoami",
+    "/backend-api/wham/accounts/check",
+    "/backend-api/wham/settings/user",
+    "/backend-api/wham/usage",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
@@ -39,6 +48,7 @@ class Endpoints:
     responses: ResponsesEndpoint
     models: ModelsEndpoint
     native_models: ModelsEndpoint
+    codex_paths: CodexPaths
     ready: ReadyEndpoint
     metrics: MetricsEndpoint | None
 
@@ -70,6 +80,7 @@ def build_app(endpoints: Endpoints, frames: Frames) -> tuple[App, Inflight]:
         Route("/v1/models/{model_id:path}", endpoints.models),
         Route("/backend-api/codex/responses", endpoints.responses),
         Route("/backend-api/codex/models", endpoints.native_models),
+        *(Route(path, endpoints.codex_paths) for path in CODEX_PATHS),
         Route("/healthz", HealthEndpoint()),
         Route("/readyz", endpoints.ready),
     ]

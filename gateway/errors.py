@@ -145,6 +145,10 @@ class GatewayError(Exception):
         return cls("internal_error", "The gateway failed on this request. The log has it under this request id.")
 
     @classmethod
+    def key_revoked(cls) -> GatewayError:
+        return cls("invalid_api_key", "The API key has been revoked or has expired while the request ran.")
+
+    @classmethod
     def draining(cls) -> GatewayError:
         return cls(
             "draining", "This gateway is shutting down. Try again now.", retry_after_s=_DRAIN_RETRY_S, close=True
@@ -195,6 +199,7 @@ def error_response(error: GatewayError, exchange: Exchange | None = None) -> tup
         fields.append((b"x-request-id", exchange.id.encode()))
         if exchange.attempts:
             fields.append((b"x-relay-attempts", str(exchange.attempts).encode()))
+        fields += exchange.extra_headers
     return (
         {"type": "http.response.start", "status": error.status, "headers": fields},
         {"type": "http.response.body", "body": content, "more_body": False},

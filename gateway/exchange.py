@@ -36,6 +36,7 @@ class Exchange:
     attempts: int = 0
     moved: bool = False
     adaptations: tuple[str, ...] = ()
+    extra_headers: tuple[tuple[bytes, bytes], ...] = ()
     first_event_s: float | None = None
     end: str | None = None
     usage: Usage | None = None

@@ -16,7 +16,7 @@ from ops.audit import AuditLog
 from ops.clock import Clock
 from ops.metrics import Metrics
 from router.pool import AccountPool
-from router.types import Outcome
+from router.types import AccountState, Outcome
 from store.records import AuditRecord
 from upstream.pool import ConnectionPool
 
@@ -30,6 +30,19 @@ _OUTCOMES = {
     "usage_limit_reached": "no_account",
     "no_accounts": "no_account",
 }
+_POOL_WORDS = {AccountState.OK: "ready"}  # as the command line says it
+_ATTEMPT_WORDS = {
+    "completed": "ok",
+    "incomplete": "ok",
+    "upstream_failed": "ok",  # what the response came to is the client's business, the attempt was good
+    "client_gone": "cancelled",
+    "client_stalled": "cancelled",
+    "draining": "cancelled",
+    "revoked": "cancelled",
+}
+"""What the end of a stream says of its attempt; every other end is the fault's own word."""
+_FOR_A_PERSON = frozenset({"upstream_blocked", "redirect"})
+"""Faults that no retry mends: the edge blocks our network, or the backend has moved."""
 
 
 class Observer:
@@ -43,15 +56,18 @@ class Observer:
         self._desyncs = 0
         self._dropped = 0
 
-    def attempt(self, exchange: Exchange, account_id: str, outcome: Outcome, verb: str) -> None:
-        """One failed attempt: what came of it and what follows."""
-        self._metrics.attempts.inc(outcome.kind.value)
+    def attempt(self, exchange: Exchange, account_id: str, outcome: Outcome, fault: str, verb: str) -> None:
+        """One failed attempt: its fault in one word, what came of it, and what follows."""
+        self._metrics.attempts.inc(fault)
         self._metrics.retries.inc(verb)
+        if fault in _FOR_A_PERSON:
+            self.alert(fault, account_id, outcome.evidence)
         self._log.info(
             "attempt_failed",
             request_id=exchange.id,
             account=account_id,
             attempt=exchange.attempts,
+            fault=fault,
             outcome=outcome.kind.value,
             evidence=outcome.evidence,
             upstream_status=outcome.status,
@@ -67,7 +83,7 @@ class Observer:
             return
         caller, usage = exchange.caller, exchange.usage
         self._log.info("request", **_line(exchange, took_s))
-        if self._audit is not None and exchange.route in ("responses", "models"):
+        if self._audit is not None:
             self._audit.record(
                 AuditRecord(
                     at_s=self._clock.now_s(),
@@ -91,7 +107,7 @@ class Observer:
         if exchange.end is not None:
             metrics.stream_end.inc(exchange.end)
             metrics.events.inc(amount=exchange.events)
-            metrics.attempts.inc("ok")
+            metrics.attempts.inc(_ATTEMPT_WORDS.get(exchange.end, exchange.end))
         if exchange.first_event_s is not None:
             metrics.ttfb.observe(exchange.first_event_s - exchange.started_s)
         if (usage := exchange.usage) is not None:
@@ -122,7 +138,7 @@ class Observer:
         """Readings that nobody reports by himself."""
         snapshot = pool.snapshot()
         metrics = self._metrics
-        metrics.pool({state.value: count for state, count in snapshot.counts.items()})
+        metrics.pool({_POOL_WORDS.get(state, state.value): count for state, count in snapshot.counts.items()})
         metrics.inflight.set(snapshot.inflight)
         desyncs = connections.stats.desync_detected
         metrics.desync.inc(amount=desyncs - self._desyncs)
@@ -130,6 +146,7 @@ class Observer:
         if audit is not None:
             metrics.audit_dropped.inc(amount=audit.dropped - self._dropped)
             self._dropped = audit.dropped
+        metrics.fold()
 
 
 def outcome_word(exchange: Exchange) -> str:

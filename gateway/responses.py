@@ -2,39 +2,52 @@
 
 A WebSocket upgrade is answered 426 by the gateway itself: the one answer that the CLI takes silently, falling back
 to HTTP for the session. ``stream: false`` runs through the same loop and is put together at the end.
+
+From admission to the end a request holds what it must give back whatever happens: its place under the caller's
+limits, its idempotency key, its entry among the running requests of its key.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from auth.errors import LimitExceeded
-from auth.limits import CallerLimits
-from gateway.aggregate import Aggregator
-from gateway.attribution import outcome_of
-from gateway.departure import Departure, Receive
-from gateway.errors import GatewayError, from_limit, from_upstream
+from auth.limits import Admission, CallerLimits
+from auth.types import Caller
+from gateway import idempotency
+from gateway.departure import ClientGone, Receive
+from gateway.errors import GatewayError, from_limit
 from gateway.exchange import Exchange, exchange_of
+from gateway.guard import values_of
+from gateway.idempotency import Claim, IdempotencyGate
 from gateway.middleware import Scope, Send
 from gateway.parse import RequestParser
-from gateway.relay import Relay
-from gateway.streaming import StreamingRelay, relay_headers
-from gateway.types import RelayRequest
-from router.types import CANCELLED, OK
-from upstream.errors import UpstreamError
-from upstream.sse import find_terminal
-from upstream.usage import usage_of
+from gateway.protocol import CUT_KEY
+from gateway.revocation import RunningRequests
+from gateway.streaming import StreamingRelay
+from gateway.whole import WholeRelay
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What a call passes before it is relayed."""
+
+    limits: CallerLimits
+    idempotency: IdempotencyGate
+    running: RunningRequests
 
 
 class ResponsesEndpoint:
     """The ASGI endpoint of every path that takes a model call."""
 
-    def __init__(self, parser: RequestParser, limits: CallerLimits, streaming: StreamingRelay, relay: Relay) -> None:
+    def __init__(self, parser: RequestParser, gates: Gates, streaming: StreamingRelay, whole: WholeRelay) -> None:
         self._parser = parser
-        self._limits = limits
+        self._gates = gates
         self._streaming = streaming
-        self._relay = relay
+        self._whole = whole
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -45,17 +58,43 @@ class ResponsesEndpoint:
         assert caller is not None
         request = await self._parser.parse(scope, receive, exchange)
         exchange.model, exchange.stream, exchange.adaptations = request.model, request.stream, request.adaptations
+        claim = self._claim(caller, scope)
+        admission = self._admit(caller, exchange, claim)
+        running = self._gates.running
+        running.enter(caller.key_id)
         try:
-            admission = self._limits.admit(caller)
-        except LimitExceeded as error:
-            raise from_limit(error) from error
-        try:
-            if request.stream:
-                await self._streaming.answer(request, exchange, scope, receive, send)
-            else:
-                await self._answer_whole(request, exchange, scope, receive, send)
+            answerer = self._streaming if request.stream else self._whole
+            await answerer.answer(request, exchange, scope, receive, send)
+        except ClientGone:
+            if CUT_KEY in scope and exchange.end is not None:
+                exchange.end = scope[CUT_KEY]
+            raise
+        except asyncio.CancelledError:
+            if exchange.status or not running.revoked():
+                raise
+            raise GatewayError.key_revoked() from None
         finally:
+            running.leave()
             admission.release()
+            if claim is not None:
+                claim.end(answered=exchange.status == 200)
+
+    def _claim(self, caller: Caller, scope: Scope) -> Claim | None:
+        given = values_of(scope["headers"], idempotency.HEADER)
+        return self._gates.idempotency.claim(caller, b" ".join(given)) if given else None
+
+    def _admit(self, caller: Caller, exchange: Exchange, claim: Claim | None) -> Admission:
+        """Counts the request in, or raises the refusal; both tell how the caller stands with its limits."""
+        limits = self._gates.limits
+        try:
+            admission = limits.admit(caller)
+        except LimitExceeded as error:
+            if claim is not None:
+                claim.end(answered=False)
+            raise from_limit(error) from error
+        finally:
+            exchange.extra_headers = limits.headers(caller)
+        return admission
 
 
 def _wrong_method(scope: MutableMapping[str, Any]) -> GatewayError:

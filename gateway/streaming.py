@@ -19,17 +19,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from auth.keys import KeyDirectory
-from gateway.attribution import outcome_of
+from gateway.attribution import outcome_of, verdict_of
 from gateway.departure import ClientGone, Departure, Receive
-from gateway.errors import failed_event, stream_failure
+from gateway.errors import GatewayError, failed_event, stream_failure
 from gateway.exchange import Exchange
 from gateway.ownership import Ownership
 from gateway.relay import OpenedStream, Relay
+from gateway.revocation import RunningRequests
 from gateway.types import Dialect, RelayRequest
 from ops.clock import Clock
-from router.types import CANCELLED, OK, Outcome
-from upstream.classify import classify_event
+from router.types import CANCELLED, Outcome
 from upstream.errors import FaultKind, UpstreamError
 from upstream.sse import Terminal, find_terminal, last_sequence_number
 from upstream.usage import usage_of
@@ -52,11 +51,11 @@ class StreamingRelay:
     """Answers one request as a stream of server-sent events."""
 
     def __init__(
-        self, relay: Relay, ownership: Ownership, keys: KeyDirectory, heartbeat_s: float, clock: Clock
+        self, relay: Relay, ownership: Ownership, running: RunningRequests, heartbeat_s: float, clock: Clock
     ) -> None:
         self._relay = relay
         self._ownership = ownership
-        self._keys = keys
+        self._running = running
         self._heartbeat_s = heartbeat_s
         self._clock = clock
 
@@ -73,6 +72,10 @@ class StreamingRelay:
             pump = Pump(opened, exchange, self._ownership, self._clock)
             try:
                 await pump.run(send, self._heartbeat_s)
+            except asyncio.CancelledError:
+                if not self._running.revoked():
+                    raise
+                await pump.revoke(send)
             finally:
                 pump.settle()
 
@@ -128,19 +131,24 @@ class Pump:
         if terminal is not None:
             self._terminal = terminal
             self._exchange.usage = usage_of(terminal.data)
-            self._outcome, self._end = self._verdict(terminal)
+            self._outcome, self._end = verdict_of(terminal, self._opened.request.model, self._clock.now_s())
             self._response.expect_end()
-
-    def _verdict(self, terminal: Terminal) -> tuple[Outcome, str]:
-        if terminal.type in ("response.completed", "response.incomplete"):
-            return OK, terminal.type.removeprefix("response.")
-        error = classify_event(terminal.type, terminal.data, self._clock.now_s())
-        return (OK if error is None else outcome_of(error, self._opened.request.model)), "upstream_failed"
 
     async def _fail(self, send: Send, error: UpstreamError) -> None:
         """Says honestly that the stream is over: one ``response.failed``, never a forged ``completed``."""
-        code, message = stream_failure(error)
         self._outcome, self._end = outcome_of(error, self._opened.request.model), error.kind.value
+        await self._say_failed(send, *stream_failure(error))
+
+    async def revoke(self, send: Send) -> None:
+        """The caller's key is no longer good: the upstream is closed, then the client is told and the stream ends."""
+        self._end = "revoked"
+        self.settle()
+        if self._terminal is None:
+            error = GatewayError.key_revoked()
+            await self._say_failed(send, error.code, error.message)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _say_failed(self, send: Send, code: str, message: str) -> None:
         self._exchange.error_code = code
         number = last_sequence_number(self._last)
         event = failed_event(code, message, 0 if number is None else number + 1, self._opened.request.model)
@@ -168,6 +176,7 @@ def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-relay-moved", b"1"))
     if exchange.adaptations:
         headers.append((b"x-relay-adapted", ", ".join(exchange.adaptations).encode()))
+    headers += exchange.extra_headers
     return headers
 
 

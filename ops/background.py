@@ -5,6 +5,7 @@
     discover   keeps the model list fresh
     probe      asks an account with a far reset now and then whether it is back already
     watch      measures the lag of the event loop
+    revoke     ends what runs under a key that was revoked or has expired
     sweep      removes what has expired from the shared state
 
 A store that does not answer stops none of them: they go on with what they know and try again.
@@ -22,6 +23,7 @@ from auth.keys import KeyDirectory
 from auth.tokens import TokenSource
 from gateway.attribution import outcome_of
 from gateway.catalog import ModelCatalog
+from gateway.revocation import RunningRequests
 from ops.audit import AuditLog
 from ops.clock import Clock
 from ops.log import get_logger
@@ -39,6 +41,7 @@ KEEP_INTERVAL_S: Final = 5.0
 DISCOVER_INTERVAL_S: Final = 15.0
 PROBE_INTERVAL_S: Final = 1.0
 WATCH_INTERVAL_S: Final = 0.5
+REVOKE_INTERVAL_S: Final = 5.0
 SWEEP_INTERVAL_S: Final = 600.0
 PROBE_CLAIM_S: Final = 20.0
 
@@ -65,6 +68,7 @@ class Background:
     clock: Clock
     observer: Sampler
     connections: ConnectionPool
+    running: RunningRequests
     worker: str
     accounts: tuple[Account, ...] = ()
     revision: int = -1
@@ -77,6 +81,7 @@ class Background:
             (self.keep, KEEP_INTERVAL_S),
             (self.discover, DISCOVER_INTERVAL_S),
             (self.probe, PROBE_INTERVAL_S),
+            (self.revoke, REVOKE_INTERVAL_S),
             (self.sweep, SWEEP_INTERVAL_S),
         )
         loops = [self._every(interval_s, step) for step, interval_s in steps]
@@ -167,6 +172,10 @@ class Background:
             authoritative=bool(resets_at_s),
             plan_type=report.plan,
         )
+
+    async def revoke(self) -> None:
+        if ended := self.running.look():
+            get_logger().warning("requests_revoked", count=ended)
 
     async def sweep(self) -> None:
         await self.store.purge()

@@ -28,8 +28,10 @@ from auth.tokens import TokenSource
 from gateway.adapt import Mode
 from gateway.app import Endpoints, Frames, build_app
 from gateway.catalog import ModelCatalog
+from gateway.codex_paths import CodexPaths
 from gateway.guard import Guard
 from gateway.handshake import Handshake
+from gateway.idempotency import IdempotencyGate
 from gateway.info import MetricsEndpoint, ModelsEndpoint, ReadyEndpoint
 from gateway.middleware import App, Inflight
 from gateway.models import ModelTable
@@ -37,8 +39,10 @@ from gateway.observe import Observer
 from gateway.ownership import Ownership
 from gateway.parse import RequestParser
 from gateway.relay import Relay, RelayPolicy
-from gateway.responses import ResponsesEndpoint
+from gateway.responses import Gates, ResponsesEndpoint
+from gateway.revocation import RunningRequests
 from gateway.streaming import StreamingRelay
+from gateway.whole import WholeRelay
 from ops.audit import AuditLog
 from ops.background import Background
 from ops.clock import Clock
@@ -197,7 +201,8 @@ class _Builder:
             observer=observer,
         )
         readiness = Readiness()
-        endpoints = self._endpoints(stack, relay, ownership, table, catalog, readiness, keys)
+        running = RunningRequests(keys, clock)
+        endpoints = self._endpoints(self._gates(stack, running), relay, table, catalog, readiness)
         app, inflight = build_app(endpoints, self._frames(keys, observer))
         background = Background(
             store=self.store,
@@ -210,6 +215,7 @@ class _Builder:
             clock=clock,
             observer=observer,
             connections=self.connections,
+            running=running,
             worker=f"{self.seat.name}:{os.getpid()}",
         )
         return Gateway(
@@ -296,42 +302,41 @@ class _Builder:
             Limits(limits.tenant_requests_per_minute, limits.tenant_concurrent_streams),
         )
 
-    def _limits(self, stack: contextlib.AsyncExitStack) -> CallerLimits:
+    def _gates(self, stack: contextlib.AsyncExitStack, running: RunningRequests) -> Gates:
         """Local counters for one process; a small shared file for several."""
+        clock = self.clock
         path = sqlite_path(self.settings.store.url)
         if self.seat.count == 1 or path is None:
-            return CallerLimits(LocalCounters(self.clock), LocalStreams(self.seat.name), self.clock)
+            limits = CallerLimits(LocalCounters(clock), LocalStreams(self.seat.name), clock)
+            return Gates(limits, IdempotencyGate(clock), running)
         file = CounterFile(counter_path(path))
         stack.callback(file.close)
         streams = SharedStreams(file, self.seat.name)
         streams.clear_owner(self.seat.name)
-        return CallerLimits(SharedCounters(file, self.clock), streams, self.clock)
+        counters = SharedCounters(file, clock)
+        return Gates(CallerLimits(counters, streams, clock), IdempotencyGate(clock, counters), running)
 
     def _endpoints(
-        self,
-        stack: contextlib.AsyncExitStack,
-        relay: Relay,
-        ownership: Ownership,
-        table: ModelTable,
-        catalog: ModelCatalog,
-        readiness: Readiness,
-        keys: KeyDirectory,
+        self, gates: Gates, relay: Relay, table: ModelTable, catalog: ModelCatalog, readiness: Readiness
     ) -> Endpoints:
-        settings = self.settings
+        settings, server = self.settings, self.settings.server
         parser = RequestParser(
             table,
             lambda: catalog.known,
             Mode(settings.models.adaptation),
-            settings.server.max_body_mib * MIB,
+            server.max_body_mib * MIB,
             settings.upstream.total_timeout_s,
         )
-        streaming = StreamingRelay(relay, ownership, keys, settings.server.heartbeat_s, self.clock)
+        streaming = StreamingRelay(relay, relay.ownership, gates.running, server.heartbeat_s, self.clock)
+        whole = WholeRelay(relay, relay.ownership, self.clock)
+        https = server.tls_cert_file is not None or (server.public_url or "").startswith("https://")
         metrics = settings.metrics
         served = metrics.enabled and metrics.port is None
         return Endpoints(
-            responses=ResponsesEndpoint(parser, self._limits(stack), streaming, relay),
+            responses=ResponsesEndpoint(parser, gates, streaming, whole),
             models=ModelsEndpoint(catalog),
             native_models=ModelsEndpoint(catalog, native=True),
+            codex_paths=CodexPaths(relay.pool, self.clock, https=https),
             ready=ReadyEndpoint(self.store, lambda: readiness.draining),
             metrics=MetricsEndpoint(self.metrics.render, require_key=metrics.require_key) if served else None,
         )
