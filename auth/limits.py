@@ -48,6 +48,17 @@ class StreamCounter(Protocol):
     def release(self, names: Sequence[str]) -> None: ...
 
 
+class Window(RateLimitItemPerMinute):
+    """A limit per minute of one named counter, which puts its storage key together once and not for every request."""
+
+    def __init__(self, amount: int, name: str) -> None:
+        super().__init__(amount)
+        self._key = super().key_for(name)
+
+    def key_for(self, *identifiers: bytes | str | int | float) -> str:
+        return self._key
+
+
 class Admission:
     """One admitted request. ``release`` gives its places back; more than once does nothing."""
 
@@ -72,7 +83,7 @@ class CallerLimits:
         self._windows = FixedWindowRateLimiter(storage)
         self._own_streams = LocalStreams("fallback")
         self._own_windows = FixedWindowRateLimiter(LocalCounters(clock))
-        self._items: dict[int, RateLimitItemPerMinute] = {}
+        self._items: dict[tuple[int, str], Window] = {}
         self._owed: list[str] = []
 
     def admit(self, caller: Caller) -> Admission:
@@ -95,7 +106,7 @@ class CallerLimits:
         """The tighter of the two request limits in OpenAI's response headers; empty without one."""
         found: tuple[int, int, float] | None = None
         for name, limit in _per_minute(caller):
-            item = self._item(limit)
+            item = self._item(limit, name)
             try:
                 reset_s, remaining = self._windows.get_window_stats(item, name)
             except StoreUnavailable:
@@ -150,21 +161,21 @@ class CallerLimits:
     def _count_in(self, windows: FixedWindowRateLimiter, caller: Caller) -> None:
         pairs = _per_minute(caller)
         for name, limit in pairs[1:]:  # look at the tenant before the key is charged
-            if not windows.test(self._item(limit), name):
+            if not windows.test(self._item(limit, name), name):
                 raise self._exceeded(windows, name, limit)
         for name, limit in pairs:
-            if not windows.hit(self._item(limit), name):
+            if not windows.hit(self._item(limit, name), name):
                 raise self._exceeded(windows, name, limit)
 
     def _exceeded(self, windows: FixedWindowRateLimiter, name: str, limit: int) -> LimitExceeded:
-        reset_s = windows.get_window_stats(self._item(limit), name).reset_time
+        reset_s = windows.get_window_stats(self._item(limit, name), name).reset_time
         wait_s = min(max(reset_s - self._clock.now_s(), 0.0), 60.0)
         return LimitExceeded("requests", _scope(name), limit, wait_s)
 
-    def _item(self, limit: int) -> RateLimitItemPerMinute:
-        item = self._items.get(limit)
+    def _item(self, limit: int, name: str) -> Window:
+        item = self._items.get((limit, name))
         if item is None:
-            item = self._items[limit] = RateLimitItemPerMinute(limit)
+            item = self._items[limit, name] = Window(limit, name)
         return item
 
 

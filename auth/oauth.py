@@ -43,6 +43,8 @@ from store.records import Secret
 MAX_ANSWER_BYTES: Final = 64 * 1024
 MAX_RETRY_AFTER_S: Final = 3600.0
 CONNECT_ATTEMPTS: Final = 3
+CONNECT_TIMEOUT_S: Final = 5.0
+"""Well below the deadline of the exchange, so that an address that swallows packets is UNSENT and not UNKNOWN."""
 PERMANENT_CODES: Final = frozenset(
     {
         "refresh_token_expired",
@@ -154,6 +156,7 @@ class OAuthClient:
                 "refresh_token": refresh_token.reveal(),
             },
             headers={"accept": "application/json", "accept-encoding": "identity", "connection": "close"},
+            timeout=httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s / 2)),
         )
         response = await self._http.send(request, stream=True, follow_redirects=False)
         try:

@@ -39,6 +39,9 @@ async def test_the_request_is_as_the_cli_sends_it() -> None:
     }
     assert seen[0].headers["content-type"] == "application/json"
     assert seen[0].headers["connection"] == "close"
+    told = seen[0].extensions["timeout"]
+    assert told["read"] == 5.0, "the client's own default must not cut a slow issuer off"
+    assert told["connect"] < 5.0
     assert answer == TokenAnswer(
         Verdict.ROTATED, "", 200, None, access_token=Secret("a"), refresh_token=Secret("r"), id_token=Secret("i")
     )
