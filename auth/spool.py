@@ -74,7 +74,8 @@ class NoSpool:
 
 
 class FileSpool:
-    """One sealed file per account in ``folder``. Disk work runs in a thread."""
+    """One sealed file per account in ``folder``, which is made (0700) when it is missing: at :meth:`account_ids`, so
+    at the start, when the disk has room yet. Disk work runs in a thread."""
 
     def __init__(self, folder: Path, seal: Seal, open_sealed: Open) -> None:
         self._folder = folder
@@ -104,6 +105,10 @@ class FileSpool:
         return await asyncio.to_thread(self._list)
 
     def _list(self) -> tuple[str, ...]:
+        try:
+            _make(self._folder)
+        except OSError:
+            return ()
         names = []
         for path in sorted(self._folder.glob("*" + SUFFIX)):
             head = _read_bounded(path)
@@ -149,7 +154,12 @@ def _decode(account_id: str, text: bytes) -> Spooled | None:
     return Spooled(credential, str(document["replaces"]))
 
 
+def _make(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _write_whole(path: Path, data: bytes) -> None:
+    _make(path.parent)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

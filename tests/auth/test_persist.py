@@ -124,7 +124,7 @@ async def test_another_process_that_meets_the_open_intent_takes_the_tokens_from_
 
 @pytest.mark.fault("B38")
 async def test_when_store_and_spool_fail_writing_goes_on_for_as_long_as_the_process_lives(tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
+    gone = tmp_path / "no" / "such" / "folder"
     rig, store = failing(gone)
     owner, _ = await add(rig, life_s=-1)
     store.failing["finish_refresh"] = 60

@@ -34,6 +34,18 @@ async def test_the_spool_gives_back_only_what_is_whole_and_sealed_for_that_accou
     assert await spool.get("acc_1") is None
 
 
+async def test_the_folder_is_made_at_the_start_for_its_owner_only(tmp_path: Path) -> None:
+    folder = tmp_path / "relay.db.spool"
+    spool = file_spool(folder)
+    assert await spool.account_ids() == ()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+    waiting = Spooled(credential(account(), 0.0), "digest")
+    await spool.put(waiting)
+    assert await spool.get("acc_1") == waiting
+    assert await file_spool(tmp_path / "no" / "such").account_ids() == ()
+
+
 async def test_a_process_without_a_disk_spools_nothing() -> None:
     spool = NoSpool()
     await spool.put(Spooled(credential(account(), 0.0), "digest"))
