@@ -44,7 +44,8 @@ _KINDS: Final[dict[FaultKind, OutcomeKind]] = {
 def outcome_of(error: UpstreamError | CredentialError, model: str) -> Outcome:
     """The outcome of an attempt that ended in ``error``; total over both error trees."""
     if isinstance(error, CredentialError):
-        return Outcome(OutcomeKind.AUTH, cause=Cause.AUTH, evidence=str(error), sent=False)
+        # its tokens could not be had, so another refresh is no help: the next account at once
+        return Outcome(OutcomeKind.AUTH, cause=Cause.AUTH, evidence=str(error), sent=False, after_refresh=True)
     kind = _KINDS[error.kind]
     by_model = error.scope_model or kind is OutcomeKind.MODEL
     return Outcome(

@@ -79,6 +79,7 @@ class Journey:
             client_headers=headers,
             codex_client=codex,
             request_id=request.id,
+            fresh=self.reconnected,
         )
 
     def _foreign(self, account_id: str) -> frozenset[bytes]:

@@ -14,8 +14,8 @@ each time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
 
 from auth.errors import CredentialError
 from auth.tokens import TokenSource
@@ -36,11 +36,14 @@ from upstream.client import CodexClient
 from upstream.errors import UpstreamError
 from upstream.response import UpstreamResponse
 
+_AFTER_ATTEMPTS: Final = frozenset({NoAccountReason.EXCLUDED, NoAccountReason.ROUTE_DOWN})
+"""Nobody is left after attempts of this request: what the last one met says more than that."""
+
 
 class AttemptObserver(Protocol):
-    """Hears of every failed attempt and of what follows; must not block or raise."""
+    """Hears of every failed attempt, of its fault in one word and of what follows; must not block or raise."""
 
-    def attempt(self, exchange: Exchange, account_id: str, outcome: Outcome, verb: str) -> None: ...
+    def attempt(self, exchange: Exchange, account_id: str, outcome: Outcome, fault: str, verb: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -77,6 +80,8 @@ class Relay:
     policy: RelayPolicy
     clock: Clock
     observer: AttemptObserver
+    windows_told: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    """The rate-limit fields of each account's last answer: the same words again are not looked at again."""
 
     async def open(self, request: RelayRequest, exchange: Exchange) -> OpenedStream:
         """A stream whose first events are at hand and have been found good.
@@ -121,7 +126,7 @@ class Relay:
         action = decide_no_account(none, journey.state(), self.policy.wait_max_s)
         if action.verb is RetryVerb.GIVE_UP:
             last = journey.last_error
-            if none.reason is NoAccountReason.EXCLUDED and isinstance(last, UpstreamError):
+            if none.reason in _AFTER_ATTEMPTS and isinstance(last, UpstreamError):
                 raise from_upstream(last, self.clock.now_s(), journey.request.model) from last
             raise from_no_account(none, self.clock.now_s(), journey.request.model) from none
         journey.follow(action)
@@ -144,7 +149,8 @@ class Relay:
         journey.note(account_id, outcome, error)
         action = decide(outcome, journey.state(error))
         lease.release(CANCELLED if action.verb in (RetryVerb.REFRESH_SAME, RetryVerb.SAME) else outcome)
-        self.observer.attempt(exchange, account_id, outcome, action.verb.value)
+        fault = error.kind.value if isinstance(error, UpstreamError) else outcome.kind.value
+        self.observer.attempt(exchange, account_id, outcome, fault, action.verb.value)
         if outcome.kind is OutcomeKind.AUTH and outcome.after_refresh and isinstance(error, UpstreamError):
             await self.tokens.condemn(lease.account, "the upstream refuses even a fresh token")
         if action.verb is RetryVerb.GIVE_UP:
@@ -158,8 +164,10 @@ class Relay:
         """The upstream has answered well: the account is confirmed, and what belongs to it is remembered."""
         lease.confirm()
         exchange.moved, exchange.account_id = journey.moved, lease.account.id
-        if windows := response.windows:
-            self.pool.note_windows(lease.account.id, windows)
+        told = response.window_fields
+        if told and self.windows_told.get(lease.account.id) != told:
+            self.windows_told[lease.account.id] = told
+            self.pool.note_windows(lease.account.id, response.windows)
         self.ownership.learn_turn_state(journey.request, lease.account.id, response.headers)
 
 

@@ -89,7 +89,7 @@ class CodexClient:
             return await self._http2.open(route.url + "/responses", fields, body, self._settings.timeouts)
         wire = self._headers.wire(request, account, credential)
         head = b"%b%bcontent-length: %d\r\n\r\n" % (route.lead, wire, sum(map(len, body)))
-        return await self._pool.open(route.origin, head, body, self._settings.timeouts)
+        return await self._pool.open(route.origin, head, body, self._settings.timeouts, fresh=request.fresh)
 
     def _route(self, workspace_origin: str | None) -> _Route:
         origin = self._origin

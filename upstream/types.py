@@ -15,13 +15,15 @@ class UpstreamRequest:
 
     ``body`` is a sequence of buffers whose concatenation is the JSON text; ``{installation}`` has been resolved by
     the caller for the account. ``client_headers`` are the client's fields after the allow-list (names in lower
-    case). ``codex_client``: the client is a Codex CLI and keeps its identity headers.
+    case). ``codex_client``: the client is a Codex CLI and keeps its identity headers. ``fresh``: on a new connection,
+    because a pooled one was dead.
     """
 
     body: Sequence[bytes]
     client_headers: RawHeaders = field(default_factory=list)
     codex_client: bool = False
     request_id: str = ""
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,12 @@ from typing import Any
 
 import httpx
 
+from ops.clock import Clock
 from ops.embedded import Embedded, embedded_gateway
 from ops.settings import Settings
 from ops.simulator import Simulator, SimulatorConfig
+from router.breaker import BreakerState
+from router.explain import Explanation
 from store.records import Account
 from tests.fakes.clock import FakeClock
 from tests.fakes.faulty import FaultyUpstream
@@ -52,6 +56,22 @@ class Answer:
     body: bytes
     events: list[Event] = field(default_factory=list)
     rest: bytes = b""
+    took_s: float = 0.0
+
+    @property
+    def account(self) -> str:
+        """Our id of the account that served it, "" when none did."""
+        return str(self.headers.get("x-relay-account", ""))
+
+    @property
+    def attempts(self) -> int:
+        """How often the upstream was tried, as the answer says."""
+        return int(self.headers.get("x-relay-attempts", "0"))
+
+    @property
+    def numbers(self) -> list[int]:
+        """The sequence numbers of the events that carry one."""
+        return [event.json["sequence_number"] for event in self.events if b'"sequence_number"' in event.data]
 
     @property
     def types(self) -> list[str]:
@@ -91,32 +111,47 @@ class Stage:
 
     async def post(self, body: bytes, **headers: str) -> Answer:
         sent = {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        started_s = time.monotonic()
         response = await self.client.post("/v1/responses", content=body, headers=sent)
-        answer = Answer(response.status_code, response.headers, response.content)
+        answer = Answer(response.status_code, response.headers, response.content, took_s=time.monotonic() - started_s)
         if response.headers.get("content-type", "").startswith("text/event-stream"):
             answer.events, answer.rest = parse_events(response.content)
         return answer
 
-    def state(self, number: int = 0) -> str:
-        """How account ``number`` stands, in the router's word."""
+    def why(self, number: int = 0) -> Explanation:
+        """What ``accounts why`` says of account ``number``."""
         found = self.gateway.gateway.pool.explain(self.accounts[number].id)
         assert found is not None
-        return found.state.value
+        return found
+
+    def state(self, number: int = 0) -> str:
+        """How account ``number`` stands, in the router's word."""
+        return self.why(number).state.value
 
     def strikes(self, number: int = 0) -> int:
         """Strikes in a row on account ``number``."""
-        found = self.gateway.gateway.pool.explain(self.accounts[number].id)
-        assert found is not None
-        return found.failures or 0
+        return self.why(number).failures or 0
 
     def causes(self, number: int = 0) -> set[str]:
-        """The causes of every block in force on account ``number``."""
-        found = self.gateway.gateway.pool.explain(self.accounts[number].id)
-        assert found is not None
-        return {str(block.cause) for block in found.blocks}
+        """The causes of every block in force on account ``number``, the route's left out."""
+        return {str(block.cause) for block in self.why(number).blocks if block.scope != "route"}
+
+    @property
+    def route(self) -> BreakerState:
+        """How the way to the upstream stands."""
+        return self.gateway.gateway.pool.snapshot().route
+
+    def number_of(self, answer: Answer) -> int:
+        """Which account served ``answer``."""
+        return [account.id for account in self.accounts].index(answer.account)
+
+    async def settled(self) -> None:
+        """What the background would do within a fifth of a second: publish, reload, sample."""
+        await self.gateway.gateway.background.share()
 
     async def metric(self, name: str, **labels: str) -> float:
         """The value of one series now; 0 when it does not exist."""
+        await self.settled()
         text = (await self.client.get("/metrics")).text
         wanted = {f'{key}="{value}"' for key, value in labels.items()}
         total = 0.0
@@ -135,21 +170,48 @@ class Stage:
         code: str | None,
         states: Sequence[str],
         metric: tuple[str, Mapping[str, str], float],
+        attempts: int | None = None,
+        strikes: Sequence[int] | None = None,
+        in_order: bool = True,
+        within_s: float = 8.0,
     ) -> None:
-        """All three demands at once: the client's answer, every account's state, and one metric's exact value."""
+        """All three demands at once: the client's answer, every account's state, and one metric's exact value.
+
+        ``attempts`` is what the answer says of them; ``strikes`` in any order, because the turn decides who is hit.
+        """
         assert answer.status == status, answer.body[:500]
         assert answer.code == code, answer.body[-500:]
+        assert answer.took_s < within_s
+        assert "x-request-id" in answer.headers
+        assert b"<html" not in answer.body.lower()
+        assert b"Traceback" not in answer.body
         if status != 200:
             assert set(answer.error) >= {"message", "type", "code", "param"}
             assert answer.headers["content-type"] == "application/json"
         else:
             assert answer.rest == b"", "half an event went down"
-        assert "x-request-id" in answer.headers
-        assert b"<html" not in answer.body.lower()
-        assert b"Traceback" not in answer.body
+            assert answer.types.count("response.failed") == (code is not None)
+            assert answer.types.count("response.completed") == (code is None)
+            if in_order:
+                assert answer.numbers == list(range(len(answer.numbers)))
+        if attempts is not None:
+            assert answer.attempts == attempts
+        await self.settled()
         assert [self.state(n) for n in range(len(self.accounts))] == list(states)
+        if strikes is not None:
+            assert sorted(self.strikes(n) for n in range(len(self.accounts))) == sorted(strikes)
         name, labels, value = metric
         assert await self.metric(name, **labels) == value, f"{name}{dict(labels)}"
+
+
+def tried(outcome: str, times: float) -> tuple[str, Mapping[str, str], float]:
+    """The metric of failed attempts, for ``prove``."""
+    return "relay_attempts_total", {"outcome": outcome}, times
+
+
+def ended(reason: str, times: float = 1) -> tuple[str, Mapping[str, str], float]:
+    """The metric of streams that began, by their end, for ``prove``."""
+    return "relay_stream_end_total", {"reason": reason}, times
 
 
 def parse_events(body: bytes) -> tuple[list[Event], bytes]:
@@ -198,13 +260,17 @@ async def stage(
     *,
     documents: Sequence[dict[str, Any]] | None = None,
     accounts: int = 2,
+    clock: Clock | None = None,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[Stage]:
-    """A gateway in front of ``base_url`` with ``accounts`` made-up accounts, or those of ``documents``."""
+    """A gateway in front of ``base_url`` with ``accounts`` made-up accounts, or those of ``documents``.
+
+    With a ``clock`` that stands still rests and windows last until it is moved; deadlines of connections too.
+    """
     if documents is None:
         maker = Simulator(SimulatorConfig(), FakeClock(4_000_000_000.0))
         documents = [maker.new_account(account_id=f"acct-{n}") for n in range(accounts)]
-    async with embedded_gateway(settings_for(folder, base_url, **sections)) as gateway:
+    async with embedded_gateway(settings_for(folder, base_url, **sections), clock) as gateway:
         await gateway.import_accounts(documents)
         secret, _ = await gateway.make_key()
         order = {str(one["tokens"]["account_id"]): n for n, one in enumerate(documents)}
@@ -214,4 +280,4 @@ async def stage(
             yield Stage(gateway, client, known)
 
 
-__all__ = ["Answer", "Event", "FaultyUpstream", "Stage", "parse_events", "settings_for", "stage"]
+__all__ = ["Answer", "Event", "FaultyUpstream", "Stage", "ended", "parse_events", "settings_for", "stage", "tried"]
