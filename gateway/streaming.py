@@ -67,13 +67,14 @@ class StreamingRelay:
         Raises GatewayError while nothing has gone down, ClientGone when the client has left. Cancel: the upstream
         is closed at once and nobody is blamed; the client is told by ``response.failed`` if it still listens.
         """
-        async with Departure(scope, receive):
+        async with Departure(scope, receive) as departure:
             opened = await self._relay.open(request, exchange)
             pump = Pump(opened, exchange, self._ownership, self._clock)
             try:
                 await pump.run(send, self._heartbeat_s)
             except asyncio.CancelledError:
                 if not self._running.revoked():
+                    pump.cut("client_gone" if departure.gone else "draining")
                     raise
                 await pump.revoke(send)
             finally:
@@ -112,9 +113,6 @@ class Pump:
         except UpstreamError as error:
             if self._terminal is None:
                 await self._fail(send, error)
-        except asyncio.CancelledError:
-            self._end = "cancelled"
-            raise
         else:
             if self._terminal is None:
                 await self._fail(send, UpstreamError(FaultKind.TRUNCATED, "the stream ended without a terminal event"))
@@ -138,6 +136,11 @@ class Pump:
         """Says honestly that the stream is over: one ``response.failed``, never a forged ``completed``."""
         self._outcome, self._end = outcome_of(error, self._opened.request.model), error.kind.value
         await self._say_failed(send, *stream_failure(error))
+
+    def cut(self, end: str) -> None:
+        """Says why a stream ended early; one whose terminal event has gone down has ended as that says."""
+        if self._terminal is None:
+            self._end = end
 
     async def revoke(self, send: Send) -> None:
         """The caller's key is no longer good: the upstream is closed, then the client is told and the stream ends."""
