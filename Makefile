@@ -23,8 +23,7 @@ RUN_HASH := $(firstword $(shell cat requirements.lock pyproject.toml | sha256sum
 DEV_HASH := $(firstword $(shell cat requirements-dev.lock pyproject.toml | sha256sum))
 RUN_STAMP := $(VENV)/.run-$(RUN_HASH)
 DEV_STAMP := $(VENV)/.dev-$(DEV_HASH)
-LOCK_OPTIONS := --generate-hashes --no-annotate --no-header --strip-extras --allow-unsafe --no-emit-index-url \
-    --no-emit-trusted-host --no-emit-find-links --no-emit-options
+LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SYSTEM_PACKAGES := nginx libnginx-mod-http-lua redis-server docker.io debootstrap curl gcc iptables procps
@@ -86,11 +85,13 @@ bench: dev
 docs: dev
 	$(BIN)/python -m ops.config_docs
 
+# For every platform and Python from 3.11 on; what is locked stays unless pyproject.toml asks for more
+# (ARGS=--upgrade takes the newest, ARGS="--upgrade --exclude-newer DATE" those that have been out for a while).
 lock:
 	$(PYTHON) -m venv --clear .venv-lock
-	.venv-lock/bin/python -m pip install --quiet pip-tools==7.5.1
-	.venv-lock/bin/pip-compile --quiet $(LOCK_OPTIONS) --output-file requirements.lock pyproject.toml
-	.venv-lock/bin/pip-compile --quiet $(LOCK_OPTIONS) --extra dev --constraint requirements.lock \
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+	.venv-lock/bin/uv pip compile $(LOCK_OPTIONS) $(ARGS) --output-file requirements.lock pyproject.toml
+	.venv-lock/bin/uv pip compile $(LOCK_OPTIONS) $(ARGS) --extra dev --constraint requirements.lock \
 	    --output-file requirements-dev.lock pyproject.toml
 	rm -rf .venv-lock
 
