@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ TOKEN_KINDS: Final = ("input", "cached", "output", "reasoning")
 BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 POOL_STATES: Final = ("ready", "cooling", "open", "half_open", "busy", "disabled", "needs_reauth")
 MAX_ACCOUNT_REFS: Final = 256
+_OUTCOMES: Final = frozenset(OUTCOMES)
 
 _REQUEST_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _TTFB_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 2, 3, 5, 10, 20, 40, 80, 120)
@@ -124,13 +126,19 @@ def account_ref(account_id: str) -> str:
 
 
 class Tally:
-    """A counter with one closed label, or none."""
+    """A counter with one closed label, or none.
 
-    __slots__ = ("_children", "_other")
+    Counting is an addition to a number of ours; :meth:`fold` hands on what has come since. The numbers only grow and
+    are never swapped away, so that a fold on another thread loses nothing; folds themselves exclude each other.
+    """
+
+    __slots__ = ("_children", "_counted", "_handed", "_other")
 
     def __init__(self, description: Description, registry: CollectorRegistry) -> None:
         names = [label for label, _ in description.labels]
         counter = Counter(description.name, description.help, names, registry=registry)
+        self._counted: dict[str, float] = {}
+        self._handed: dict[str, float] = {}
         if not names:
             self._children: dict[str, Callable[[float], None]] = {}
             self._other: Callable[[float], None] = counter.inc
@@ -141,7 +149,18 @@ class Tally:
 
     def inc(self, value: str = "", amount: float = 1) -> None:
         """Adds to the series of ``value``; to ``other`` when it is none of the set."""
-        self._children.get(value, self._other)(amount)
+        counted = self._counted
+        if value not in counted and value not in self._children:
+            value = OTHER
+        counted[value] = counted.get(value, 0) + amount
+
+    def fold(self) -> None:
+        """Hands on what was counted since the last call."""
+        for value, total in list(self._counted.items()):
+            new = total - self._handed.get(value, 0)
+            if new:
+                self._handed[value] = total
+                self._children.get(value, self._other)(new)
 
 
 class Metrics:
@@ -150,6 +169,10 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None, *, version: str = "0") -> None:
         self._registry = registry or CollectorRegistry()
         self._directory = os.environ.get(MULTIPROC_ENV)
+        self._tallies: list[Tally] = []
+        self._folding = threading.Lock()
+        self._counted_requests: dict[tuple[str, int, str], int] = {}
+        self._handed_requests: dict[tuple[str, int, str], int] = {}
         self.attempts = self._tally("relay_attempts_total")
         self.retries = self._tally("relay_retries_total")
         self.stream_end = self._tally("relay_stream_end_total")
@@ -171,7 +194,6 @@ class Metrics:
         pool = self._gauge("relay_pool_accounts")
         self._pool = {state: pool.labels(state) for state in POOL_STATES}
         self._requests = self._counter("relay_requests_total")
-        self._request_children: dict[tuple[str, int, str], Callable[[float], None]] = {}
         seconds = self._histogram("relay_request_seconds")
         self._seconds = {route: seconds.labels(route) for route in (*ROUTES, OTHER)}
         self._gauge("relay_build_info").labels(version).set(1)
@@ -180,15 +202,11 @@ class Metrics:
         """One answered request. ``route`` is a word of ROUTES, ``outcome`` one of OUTCOMES."""
         key = (
             route if route in self._seconds else OTHER,
-            status // 100,
-            outcome if outcome in OUTCOMES else OTHER,
+            status // 100 if 100 <= status < 600 else 0,
+            outcome if outcome in _OUTCOMES else OTHER,
         )
-        child = self._request_children.get(key)
-        if child is None:
-            status_class = f"{key[1]}xx" if 1 <= key[1] <= 5 else OTHER
-            child = self._requests.labels(key[0], status_class, key[2]).inc
-            self._request_children[key] = child
-        child(1)
+        counted = self._counted_requests
+        counted[key] = counted.get(key, 0) + 1
         self._seconds[key[0]].observe(seconds)
 
     def usage(self, input_tokens: int, cached_tokens: int, output_tokens: int, reasoning_tokens: int) -> None:
@@ -213,8 +231,21 @@ class Metrics:
         for state, child in self._pool.items():
             child.set(counts.get(state, 0))
 
+    def fold(self) -> None:
+        """Hands what was counted to the registry: before each look at it, and now and then for the other workers."""
+        with self._folding:
+            for tally in self._tallies:
+                tally.fold()
+            for key, total in list(self._counted_requests.items()):
+                new = total - self._handed_requests.get(key, 0)
+                if new:
+                    self._handed_requests[key] = total
+                    status_class = f"{key[1]}xx" if key[1] else OTHER
+                    self._requests.labels(key[0], status_class, key[2]).inc(new)
+
     def render(self) -> tuple[bytes, str]:
         """The exposition and its content type. With several workers it reads their files: call it off the loop."""
+        self.fold()
         registry = self._registry
         if self._directory is not None:
             registry = CollectorRegistry()
@@ -222,7 +253,9 @@ class Metrics:
         return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def _tally(self, name: str) -> Tally:
-        return Tally(CATALOGUE[name], self._registry)
+        tally = Tally(CATALOGUE[name], self._registry)
+        self._tallies.append(tally)
+        return tally
 
     def _counter(self, name: str) -> Counter:
         one = CATALOGUE[name]

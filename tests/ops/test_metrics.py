@@ -6,15 +6,22 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from auth.hooks import RefreshEvent
 from ops import metrics
 from ops.metrics import CATALOGUE, Metrics, account_ref
 from router.types import OutcomeKind, RetryVerb
 from upstream.errors import FaultKind
+
+BEFORE_A_STREAM = set(FaultKind) - {
+    FaultKind.TRUNCATED, FaultKind.IDLE, FaultKind.EVENT_TOO_LARGE, FaultKind.BUDGET, FaultKind.PROTOCOL,
+}  # fmt: skip
+"""Faults that end an attempt before there is a stream."""
 
 
 def samples(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -89,6 +96,31 @@ def test_accounts_are_pseudonyms_of_a_bounded_number() -> None:
 def test_the_label_sets_know_every_word_that_the_gateway_uses() -> None:
     assert set(OutcomeKind) | set(FaultKind) <= set(metrics.ATTEMPT_OUTCOMES)
     assert set(RetryVerb) == set(metrics.RETRY_VERBS)
+    assert set(RefreshEvent) == set(metrics.REFRESH_RESULTS)
+    assert set(FaultKind) - set(metrics.END_REASONS) <= BEFORE_A_STREAM
+
+
+def test_counts_from_several_threads_and_folds_between_them_are_all_there() -> None:
+    one = Metrics()
+    going = threading.Event()
+
+    def fold() -> None:
+        while not going.is_set():
+            one.fold()
+
+    folders = [threading.Thread(target=fold) for _ in range(2)]
+    for folder in folders:
+        folder.start()
+    words = (*metrics.ATTEMPT_OUTCOMES, "hostile")
+    for number in range(20_000):
+        one.attempts.inc(words[number % len(words)])
+        one.request("responses", 200 + number % 7, "ok", 0.1)
+    going.set()
+    for folder in folders:
+        folder.join()
+    found = samples(one.render()[0])
+    assert sum(value for (name, _), value in found.items() if name == "relay_attempts_total") == 20_000
+    assert sum(value for (name, _), value in found.items() if name == "relay_requests_total") == 20_000
 
 
 _WORKER = """
@@ -100,6 +132,7 @@ one.request("responses", 200, "ok", 0.2)
 one.inflight.inc(2)
 one.loop_lag.set(float(sys.argv[1]))
 one.pool({"ready": 5})
+one.fold()
 print(os.getpid(), flush=True)
 sys.stdin.read()
 """
