@@ -19,7 +19,8 @@ SCOPE_KEY: Final = "codex_relay.exchange"
 
 @dataclass(slots=True)
 class Exchange:
-    """``started_s`` and ``first_event_s`` are monotonic; ``end`` is why a stream ended (a closed set of words)."""
+    """``started_s`` and ``first_event_s`` are monotonic; ``end`` is why a stream ended (a closed set of words);
+    ``disordered``: the upstream's sequence numbers repeated or jumped."""
 
     id: str
     method: str
@@ -42,6 +43,7 @@ class Exchange:
     usage: Usage | None = None
     bytes_out: int = 0
     events: int = 0
+    disordered: bool = False
 
 
 class RequestIds:

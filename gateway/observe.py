@@ -107,6 +107,8 @@ class Observer:
         if exchange.end is not None:
             metrics.stream_end.inc(exchange.end)
             metrics.events.inc(amount=exchange.events)
+            if exchange.disordered:
+                metrics.seq_anomaly.inc()
             metrics.attempts.inc(_ATTEMPT_WORDS.get(exchange.end, exchange.end))
         if exchange.first_event_s is not None:
             metrics.ttfb.observe(exchange.first_event_s - exchange.started_s)

@@ -30,7 +30,7 @@ from gateway.types import Dialect, RelayRequest
 from ops.clock import Clock
 from router.types import CANCELLED, Outcome
 from upstream.errors import FaultKind, UpstreamError
-from upstream.sse import Terminal, find_terminal, last_sequence_number
+from upstream.sse import Terminal, find_terminal, sequence_numbers
 from upstream.usage import usage_of
 
 Scope = MutableMapping[str, Any]
@@ -90,7 +90,7 @@ class Pump:
         self._exchange = exchange
         self._ownership = ownership
         self._clock = clock
-        self._last = b""
+        self._number = -1
         self._terminal: Terminal | None = None
         self._outcome: Outcome = CANCELLED
         self._end = "client_gone"
@@ -120,7 +120,10 @@ class Pump:
 
     def _look_at(self, block: bytes) -> None:
         """Reads what we must know of a block that is about to go down; never changes it."""
-        self._last = block
+        for number in sequence_numbers(block):
+            if number != self._number + 1 and self._number >= 0:
+                self._exchange.disordered = True
+            self._number = number
         self._exchange.bytes_out += len(block)
         self._exchange.events += block.count(b"\n\n")
         if b'"encrypted_content"' in block:
@@ -153,8 +156,7 @@ class Pump:
 
     async def _say_failed(self, send: Send, code: str, message: str) -> None:
         self._exchange.error_code = code
-        number = last_sequence_number(self._last)
-        event = failed_event(code, message, 0 if number is None else number + 1, self._opened.request.model)
+        event = failed_event(code, message, self._number + 1, self._opened.request.model)
         await send({"type": "http.response.body", "body": event, "more_body": True})
 
     def _headers(self) -> list[tuple[bytes, bytes]]:

@@ -240,15 +240,9 @@ def _first_terminal(block: bytes) -> Terminal | None:
     return None
 
 
-def last_sequence_number(block: bytes) -> int | None:
-    """The ``sequence_number`` of the last event in the block that carries one.
+def sequence_numbers(block: bytes) -> list[int]:
+    """The ``sequence_number`` of each event in the block that carries one, in order.
 
     A model's text cannot be mistaken for it: inside a JSON string its quotes are escaped.
     """
-    at = block.rfind(b'"sequence_number"')
-    while at >= 0:
-        match = _SEQUENCE.match(block, at)
-        if match is not None:
-            return int(match.group(1))
-        at = block.rfind(b'"sequence_number"', 0, at)
-    return None
+    return [int(digits) for digits in _SEQUENCE.findall(block)]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upstream.errors import FaultKind, UpstreamError
-from upstream.sse import EventFramer, event_type, find_terminal, last_sequence_number, split_events
+from upstream.sse import EventFramer, event_type, find_terminal, sequence_numbers, split_events
 
 BIG = 1 << 20
 
@@ -107,7 +107,7 @@ def test_random_bytes_never_break_the_parser(noise: bytes, places: list[int]) ->
     for block in framed(cut(noise, places)):
         assert b"".join(event.raw for event in split_events(block)) == block
         find_terminal(block)
-        last_sequence_number(block)
+        sequence_numbers(block)
 
 
 def test_a_chunk_that_ends_an_event_is_not_copied() -> None:
@@ -212,9 +212,9 @@ def test_the_type_is_the_datas_and_the_event_line_only_stands_in() -> None:
     assert event_type(b"[" * 100_000) == ""
 
 
-def test_the_last_sequence_number_is_the_events_own() -> None:
-    """Not one from a text, and None when there is none."""
+def test_sequence_numbers_are_the_events_own() -> None:
+    """Not one from a text, in order, and none where there is none."""
     block = sse({"type": "a", "sequence_number": 4}) + sse({"type": "b", "delta": '"sequence_number":99', "n": 1})
-    assert last_sequence_number(block) == 4
-    assert last_sequence_number(block + b'data: {"sequence_number":12}\n\n') == 12
-    assert last_sequence_number(b"data: {}\n\n") is None
+    assert sequence_numbers(block) == [4]
+    assert sequence_numbers(block + b'data: {"sequence_number":12}\n\n') == [4, 12]
+    assert sequence_numbers(b"data: {}\n\n") == []
