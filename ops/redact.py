@@ -53,7 +53,7 @@ _SECRETS: Final = re.compile(
     | (?P<lead>(?<![A-Za-z0-9])(?:rt[_.\-]|sk-))[A-Za-z0-9._~\-]{{6,}}
     | eyJ[A-Za-z0-9_\-]{{8,}}(?:\.[A-Za-z0-9_\-]*){{0,2}}
     | (?P<url>://)[^\s/@:]*:[^\s/@]+(?=@)
-    | [A-Za-z0-9+/_\-]{{72,}}={{0,2}}
+    | (?P<run>[A-Za-z0-9+/_\-]{{72,}}={{0,2}})
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -153,8 +153,17 @@ def _value(item: Any, depth: int) -> Any:
 
 
 def _masked(found: re.Match[str]) -> str:
+    if found.lastgroup == "run":
+        return found.group() if _is_words(found.group()) else MASK
     lead = found.group(found.lastgroup) if found.lastgroup else ""
     return f"{lead}{MASK}"
+
+
+def _is_words(run: str) -> bool:
+    """A path or a hyphenated name: several separators and few capitals, of which random base64 has two in five."""
+    separators = sum(map(run.count, "/-_"))
+    capitals = sum(map(str.isupper, run))
+    return separators >= 3 and capitals * 7 < len(run) and "+" not in run
 
 
 def _escaped(value: str) -> str:

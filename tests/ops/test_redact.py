@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import secrets
 from enum import StrEnum
@@ -69,6 +70,7 @@ def test_a_value_with_a_telling_name_is_masked_although_it_looks_harmless(text: 
         "usage_limit_reached: resets in 3600 s",
         "0" * 64,
         "https://host/path?x=1",
+        "/var/lib/some-service/with-a-rather-long-name/and/more/folders/below/it/than/anybody/needs/config",
         "an ordinary sentence, with punctuation - and dashes.",
     ],
 )
@@ -91,6 +93,13 @@ def test_a_secret_at_the_cut_of_a_long_text_does_not_slip_through_in_halves() ->
     for length in range(3990, 4100):
         shown = redact.text(" " * length + SECRETS["base64 run"])
         assert "UzNjcjN0" not in shown
+
+
+@given(st.binary(min_size=54, max_size=300))
+def test_random_bytes_in_base64_are_masked_in_both_alphabets(data: bytes) -> None:
+    random = hashlib.shake_256(data).digest(len(data))
+    for encoded in (base64.b64encode(random), base64.urlsafe_b64encode(random)):
+        assert redact.text(f"x {encoded.decode()} y") == "x [secret] y"
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
