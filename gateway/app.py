@@ -20,6 +20,7 @@ from gateway.exchange import exchange_of
 from gateway.guard import Guard
 from gateway.info import HealthEndpoint, MetricsEndpoint, ModelsEndpoint, ReadyEndpoint
 from gateway.middleware import (
+    METRICS_PATH,
     OPEN_PATHS,
     App,
     ClientAuth,
@@ -55,7 +56,7 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """What the middleware needs. ``metrics_open``: /metrics asks for no key."""
+    """What the middleware needs. ``metrics_open``: /metrics asks for no key. ``audit_full``: nothing new may begin."""
 
     guard: Callable[[App], Guard]
     keys: KeyDirectory
@@ -63,6 +64,7 @@ class Frames:
     observer: RequestObserver
     max_inflight: int
     on_shed: Callable[[str], None]
+    audit_full: Callable[[], bool]
     metrics_open: bool
 
 
@@ -86,10 +88,21 @@ def build_app(endpoints: Endpoints, frames: Frames) -> tuple[App, Inflight]:
     ]
     open_paths = OPEN_PATHS
     if endpoints.metrics is not None:
-        routes.append(Route("/metrics", endpoints.metrics))
+        routes.append(Route(METRICS_PATH, endpoints.metrics))
         if frames.metrics_open:
-            open_paths = open_paths | {"/metrics"}
+            open_paths = open_paths | {METRICS_PATH}
     router = Router(routes=routes, default=not_found, redirect_slashes=False)
-    inflight = Inflight(router, frames.max_inflight, frames.on_shed)
-    authenticated = ClientAuth(inflight, frames.keys, frames.clock, open_paths)
-    return frames.guard(RequestContext(authenticated, frames.clock, frames.observer)), inflight
+    inflight = Inflight(router, frames.max_inflight, frames.on_shed, frames.audit_full)
+    return _framed(inflight, frames, open_paths), inflight
+
+
+def build_metrics_app(metrics: MetricsEndpoint, frames: Frames) -> App:
+    """/metrics and /healthz alone, for a port of their own."""
+    routes = [Route(METRICS_PATH, metrics), Route("/healthz", HealthEndpoint())]
+    router = Router(routes=routes, default=not_found, redirect_slashes=False)
+    return _framed(router, frames, OPEN_PATHS | {METRICS_PATH} if frames.metrics_open else OPEN_PATHS)
+
+
+def _framed(app: App, frames: Frames, open_paths: frozenset[str]) -> App:
+    authenticated = ClientAuth(app, frames.keys, frames.clock, open_paths)
+    return frames.guard(RequestContext(authenticated, frames.clock, frames.observer))

@@ -6,6 +6,7 @@ or a durable store that takes no write. An upstream that is down does not make i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -79,11 +80,11 @@ class HealthEndpoint:
 
 
 class ReadyEndpoint:
-    """``draining`` says whether the process is on its way out."""
+    """``known`` says what this process knows against itself; the store is asked besides."""
 
-    def __init__(self, store: Store, draining: Callable[[], bool]) -> None:
+    def __init__(self, store: Store, known: Callable[[], str | None]) -> None:
         self._store = store
-        self._draining = draining
+        self._known = known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange_of(scope).route = "readyz"
@@ -93,13 +94,14 @@ class ReadyEndpoint:
         await reply(scope, send, msgspec.json.encode(body), status=200 if reason is None else 503)
 
     async def _reason(self) -> str | None:
-        if self._draining():
-            return "draining"
+        known = self._known()
+        if known == "draining":
+            return known
         try:
             await self._store.check()
         except StoreError as error:
             return f"store_unavailable: {error}"
-        return None
+        return known
 
 
 class MetricsEndpoint:
@@ -115,5 +117,6 @@ class MetricsEndpoint:
         _only_get(scope)
         if self._require_key and not (exchange.caller and exchange.caller.scopes & {"metrics", "admin"}):
             raise GatewayError.forbidden("the key lacks the scope metrics")
-        body, kind = self._render()
+        # with several workers this reads all their files
+        body, kind = await asyncio.to_thread(self._render)
         await reply(scope, send, body, kind=kind.encode())

@@ -3,7 +3,8 @@
 * RequestContext gives the request its id, turns every error into an OpenAI-shaped body, and sees to it that each
   request is observed exactly once, whatever happened.
 * ClientAuth is the one place where a key is read: ``Authorization: Bearer`` and nowhere else.
-* Inflight counts requests in work, sheds above the bound and refuses new work while draining.
+* Inflight counts requests in work, sheds above the bound and refuses new work while draining, or while the audit log
+  can take no more and must not lose any.
 
 None of them wraps ``send`` or ``receive``: what they must know travels in the Exchange.
 """
@@ -27,6 +28,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+METRICS_PATH = "/metrics"
+_ALWAYS = OPEN_PATHS | {METRICS_PATH}
+"""Answered whatever the load and the state: an operator looks here when something is wrong."""
 
 
 class RequestObserver(Protocol):
@@ -55,8 +59,8 @@ class RequestContext:
         except ClientGone:
             exchange.outcome, exchange.status = "client_gone", exchange.status or 499
         except asyncio.CancelledError:
-            exchange.outcome, exchange.status = "cancelled", exchange.status or 499
-            raise
+            # only the end of the process cancels a request from outside; whoever still waits is told
+            await self._refuse(exchange, GatewayError.draining(), send)
         except Exception as error:  # noqa: BLE001 - the last line of defence: a 500 in our shape, never a traceback
             self._observer.crashed(exchange, error)
             await self._refuse(exchange, GatewayError.internal(), send)
@@ -96,23 +100,29 @@ class ClientAuth:
 
 
 class Inflight:
-    """Bounds the requests in work. ``drain()`` makes new ones a 503 with Retry-After; running ones go on."""
+    """Bounds the requests in work. ``draining`` makes new ones a 503 with Retry-After; running ones go on."""
 
-    def __init__(self, app: App, limit: int, on_shed: Callable[[str], None]) -> None:
+    def __init__(
+        self, app: App, limit: int, on_shed: Callable[[str], None], audit_full: Callable[[], bool] = lambda: False
+    ) -> None:
         self._app = app
         self._limit = limit
         self._on_shed = on_shed
+        self._audit_full = audit_full
         self.count = 0
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] not in OPEN_PATHS:
+        if scope["path"] not in _ALWAYS:
             if self.draining:
                 self._on_shed("draining")
                 raise GatewayError.draining()
             if self.count >= self._limit:
                 self._on_shed("inflight")
                 raise GatewayError.overloaded()
+            if self._audit_full():
+                self._on_shed("audit_full")
+                raise GatewayError.store_unavailable()
         self.count += 1
         try:
             await self._app(scope, receive, send)

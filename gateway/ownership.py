@@ -8,17 +8,21 @@ knows constrains nothing: should the backend then refuse it, the relay drops it 
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from gateway.journey import TURN_STATE
 from gateway.parse import owner_digest
 from gateway.types import RelayRequest
 from ops.clock import Clock
-from router.affinity import OWNER, Placements
+from router.affinity import AFFINITY, OWNER, Placements
 from store.base import SharedState
 from store.errors import StoreUnavailable
 from upstream.sse import split_events
 from upstream.types import RawHeaders
+
+SECOND_LOOK_S: Final = 0.03
 
 
 class _Item(msgspec.Struct):
@@ -33,18 +37,24 @@ _ITEM_EVENT = msgspec.json.Decoder(_ItemEvent)
 
 
 class Ownership:
-    """Looks owners up and learns them. ``shared`` is asked only for digests that this process has not seen."""
+    """Looks owners up and learns them. ``shared`` is asked only for digests that this process has not seen.
 
-    def __init__(self, placements: Placements, shared: SharedState, clock: Clock) -> None:
+    With ``others``, workers beside this one, it asks for the wish of a conversation too, and again after
+    ``SECOND_LOOK_S`` for parts that nobody knows yet: the next turn may be here before the word of the last one.
+    """
+
+    def __init__(self, placements: Placements, shared: SharedState, clock: Clock, *, others: bool = False) -> None:
         self._placements = placements
         self._shared = shared
         self._clock = clock
+        self._others = others
 
     async def owners_of(self, request: RelayRequest) -> dict[bytes, str]:
-        """The known owners of the request's encrypted parts, by digest."""
+        """The known owners of the request's encrypted parts, by digest. The wish is known to the pool afterwards.
+
+        Unknown is safe: the backend itself refuses what is foreign. Nothing is raised when the store is away.
+        """
         known: dict[bytes, str] = {}
-        if not request.owners:
-            return known
         now_s = self._clock.monotonic_s()
         missing = []
         for digest in request.owners:
@@ -53,15 +63,29 @@ class Ownership:
                 missing.append(digest)
             else:
                 known[digest] = owner
-        if missing:
-            try:
-                found = await self._shared.placements(OWNER, missing)
-            except StoreUnavailable:
-                return known  # unknown is safe: the backend itself refuses what is foreign
-            for digest, account_id in found.items():
-                self._placements.own((digest,), account_id, now_s)
-            known |= found
+        try:
+            if missing:
+                known |= await self._ask_owners(missing, now_s)
+            if self._others and request.affinity is not None and not known:
+                await self._ask_wish(request.affinity, now_s)
+        except StoreUnavailable:
+            return known
         return known
+
+    async def _ask_owners(self, missing: list[bytes], now_s: float) -> dict[bytes, str]:
+        found = await self._shared.placements(OWNER, missing)
+        if self._others and len(found) < len(missing):
+            await self._clock.sleep(SECOND_LOOK_S)
+            found = await self._shared.placements(OWNER, missing)
+        for digest, account_id in found.items():
+            self._placements.adopt_owner(digest, account_id, now_s)
+        return found
+
+    async def _ask_wish(self, digest: bytes, now_s: float) -> None:
+        if self._placements.wish(digest, now_s) is None:
+            found = await self._shared.placements(AFFINITY, (digest,))
+            for wish in found.values():
+                self._placements.adopt_wish(digest, wish, now_s)
 
     def learn(self, request: RelayRequest, account_id: str, block: bytes) -> None:
         """Remembers the encrypted parts of the items in ``block`` as ``account_id``'s."""

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
 
 from auth.errors import CredentialError
 from auth.keys import KeyDirectory
@@ -28,10 +28,10 @@ from ops.audit import AuditLog
 from ops.clock import Clock
 from ops.log import get_logger
 from router.pool import AccountPool
-from router.types import OK, Cause, Moment, Outcome, OutcomeKind
+from router.types import OK, Cause, Outcome, OutcomeKind
 from store.base import Store
 from store.errors import StoreError
-from store.records import Account
+from store.records import Account, HealthRecord, Placement, WindowRecord
 from upstream.client import CodexClient
 from upstream.errors import UpstreamError
 from upstream.pool import ConnectionPool
@@ -44,6 +44,13 @@ WATCH_INTERVAL_S: Final = 0.5
 REVOKE_INTERVAL_S: Final = 5.0
 SWEEP_INTERVAL_S: Final = 600.0
 PROBE_CLAIM_S: Final = 20.0
+PUBLISH_GAP_S: Final = 0.01
+FAILED_PAUSE_S: Final = 1.0
+UNSENT_MAX: Final = 50_000
+
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Sampler(Protocol):
@@ -52,6 +59,45 @@ class Sampler(Protocol):
     def loop_lag(self, seconds: float) -> None: ...
 
     def sample(self, pool: AccountPool, connections: ConnectionPool, audit: AuditLog | None) -> None: ...
+
+
+@dataclass(slots=True)
+class Unsent:
+    """What the other workers have not been told yet: the latest of each kind. Bounded; the oldest are left out."""
+
+    health: dict[tuple[str, str, str], HealthRecord] = field(default_factory=dict)
+    windows: dict[tuple[str, str], WindowRecord] = field(default_factory=dict)
+    placements: dict[tuple[str, bytes], Placement] = field(default_factory=dict)
+
+    def add(self, pool: AccountPool) -> None:
+        """Takes over what ``pool`` has to tell."""
+        self.health |= {(one.account_id, one.scope, one.kind): one for one in pool.take_changes()}
+        self.windows |= {(one.account_id, one.name): one for one in pool.take_window_changes()}
+        self.placements |= {(one.kind, one.digest): one for one in pool.placements.take_changes(pool.moment())}
+        _bound(self.health)
+        _bound(self.windows)
+        _bound(self.placements)
+
+    def told(
+        self, health: dict[tuple[str, str, str], HealthRecord], windows: dict[tuple[str, str], WindowRecord]
+    ) -> None:
+        _drop(self.health, health)
+        _drop(self.windows, windows)
+
+    def placed(self, placements: dict[tuple[str, bytes], Placement]) -> None:
+        _drop(self.placements, placements)
+
+
+def _bound(kept: dict[K, V]) -> None:
+    while len(kept) > UNSENT_MAX:
+        del kept[next(iter(kept))]
+
+
+def _drop(kept: dict[K, V], done: dict[K, V]) -> None:
+    """Forgets what is done, but for what has changed since."""
+    for key, value in done.items():
+        if kept.get(key) is value:
+            del kept[key]
 
 
 @dataclass(slots=True)
@@ -73,11 +119,13 @@ class Background:
     accounts: tuple[Account, ...] = ()
     revision: int = -1
     cursor: int = 0
+    _unsent: Unsent = field(default_factory=Unsent)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _failing: set[str] = field(default_factory=set)
 
     def start(self) -> list[asyncio.Task[None]]:
         """Starts every loop; cancelling the tasks ends them."""
         steps = (
-            (self.share, SHARE_INTERVAL_S),
             (self.keep, KEEP_INTERVAL_S),
             (self.discover, DISCOVER_INTERVAL_S),
             (self.probe, PROBE_INTERVAL_S),
@@ -85,27 +133,62 @@ class Background:
             (self.sweep, SWEEP_INTERVAL_S),
         )
         loops = [self._every(interval_s, step) for step, interval_s in steps]
-        loops.append(self._watch())
+        loops += [self._share_on(), self._watch()]
         if self.audit is not None:
-            loops.append(self.audit.run())
+            loops.append(self._every(FAILED_PAUSE_S, self.audit.run))
         return [asyncio.create_task(loop) for loop in loops]
 
+    def hurry(self) -> None:
+        """Something was learned that another worker may need within milliseconds; safe to call at any rate."""
+        self._news.set()
+
     async def _every(self, interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
-        log = get_logger()
-        name = getattr(step, "__name__", "step")
         while True:
-            try:
-                await step()
-            except StoreError as error:
-                log.warning("store_unavailable", step=name, error=str(error))
-            except Exception:
-                # a loop that dies silently is worse than one that complains; the next round starts afresh
-                log.exception("background_step_failed", step=name)
+            await self._try(step)
             await self.clock.sleep(interval_s)
 
+    async def _share_on(self) -> None:
+        """``share`` at its interval; what is hurried is published in between, at most a hundred times a second."""
+        while True:
+            await self._try(self.share)
+            until_s = self.clock.monotonic_s() + SHARE_INTERVAL_S
+            while await self._news_before(until_s):
+                await self._try(self.publish)
+                await self.clock.sleep(PUBLISH_GAP_S)
+
+    async def _news_before(self, until_s: float) -> bool:
+        """Waits for news; False when there was none until ``until_s``."""
+        rest_s = until_s - self.clock.monotonic_s()
+        if rest_s > 0 and not self._news.is_set():
+            waits = {asyncio.ensure_future(self._news.wait()), asyncio.ensure_future(self.clock.sleep(rest_s))}
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        return rest_s > 0 and self._news.is_set()
+
+    async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
+        """One round of a loop that nothing may end; a store that is away is told of once, and when it is back."""
+        log, name = get_logger(), getattr(step, "__name__", "step")
+        try:
+            await step()
+        except StoreError as error:
+            if name not in self._failing:
+                log.warning("store_unavailable", step=name, error=str(error))
+            self._failing.add(name)
+            return
+        except Exception:
+            # a loop that dies silently is worse than one that complains; the next round starts afresh
+            log.exception("background_step_failed", step=name)
+            await self.clock.sleep(FAILED_PAUSE_S)
+            return
+        if name in self._failing:
+            self._failing.discard(name)
+            log.info("store_recovered", step=name)
+
     async def share(self) -> None:
-        """Publishes and takes in; reloads accounts and keys when somebody changed them."""
-        await self._publish()
+        """Takes in and publishes; reloads accounts and keys when somebody changed them."""
         changes = await self.store.changes(self.cursor)
         if changes.directory_revision != self.revision:
             await self._reload()
@@ -114,20 +197,27 @@ class Background:
         self.pool.apply_windows(changes.windows)
         self.cursor = changes.cursor
         self.observer.sample(self.pool, self.connections, self.audit)
+        await self.publish()
 
-    async def _publish(self) -> None:
-        """What could not be written is lost for the others, not for us: the next evidence tells them."""
-        health, windows = self.pool.take_changes(), self.pool.take_window_changes()
-        if health or windows:
-            await self.store.publish(health, windows)
-        now = Moment(self.clock.monotonic_s(), self.clock.now_s())
-        if placements := self.pool.placements.take_changes(now):
-            await self.store.place(placements)
+    async def publish(self) -> None:
+        """Tells the others. What the store did not take is told again next time, unless there is later news of it."""
+        self._news.clear()
+        unsent = self._unsent
+        unsent.add(self.pool)
+        if unsent.health or unsent.windows:
+            health, windows = dict(unsent.health), dict(unsent.windows)
+            await self.store.publish(list(health.values()), list(windows.values()))
+            unsent.told(health, windows)
+        if unsent.placements:
+            placements = dict(unsent.placements)
+            await self.store.place(list(placements.values()))
+            unsent.placed(placements)
 
     async def farewell(self) -> None:
         """The last word to the others, at the end of the process."""
+        self.observer.sample(self.pool, self.connections, self.audit)
         try:
-            await self._publish()
+            await self.publish()
         except StoreError as error:
             get_logger().warning("store_unavailable", step="farewell", error=str(error))
 

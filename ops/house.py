@@ -26,7 +26,7 @@ from auth.refresh import RefreshPolicy
 from auth.spool import FileSpool, NoSpool, Spool
 from auth.tokens import TokenSource
 from gateway.adapt import Mode
-from gateway.app import Endpoints, Frames, build_app
+from gateway.app import Endpoints, Frames, build_app, build_metrics_app
 from gateway.catalog import ModelCatalog
 from gateway.codex_paths import CodexPaths
 from gateway.guard import Guard
@@ -71,33 +71,47 @@ KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """Which worker this is, of how many."""
+    """Which worker this is, of how many; ``counters`` is the file that they count in together."""
 
     index: int = 0
     count: int = 1
+    counters: Path | None = None
 
     @property
     def name(self) -> str:
         return f"worker-{self.index}"
 
     def share(self, total: int) -> int:
-        """This worker's part of ``total`` so that the parts sum up; at least 1 unless ``total`` is 0 (no limit)."""
+        """This worker's part of ``total``, so that the parts sum up; at least 1 unless ``total`` is 0 (no limit).
+
+        A ``total`` below the number of workers cannot be shared out; ops.main refuses it.
+        """
         part = total // self.count + (self.index < total % self.count)
         return max(1, part) if total else 0
 
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether this process wants traffic."""
+    """Whether this process wants traffic, as far as it knows without asking the store."""
 
+    audit: AuditLog | None
     draining: bool = False
+
+    def reason(self) -> str | None:
+        """Why not; None when all is well."""
+        if self.draining:
+            return "draining"
+        if self.audit is not None and self.audit.failing:
+            return "audit_unavailable: the audit log takes no records"
+        return None
 
 
 @dataclass(slots=True)
 class Gateway:
-    """One process's gateway, running."""
+    """One process's gateway, running. ``metrics_app`` is /metrics alone, when it has a port of its own."""
 
     app: App
+    metrics_app: App | None
     inflight: Inflight
     readiness: Readiness
     background: Background
@@ -116,11 +130,12 @@ def key_secret(settings: Settings) -> Secret | None:
 
 @contextlib.asynccontextmanager
 async def open_gateway(settings: Settings, seat: Seat, clock: Clock, metrics: Metrics) -> AsyncIterator[Gateway]:
-    """Builds and starts; drains and closes on the way out. Raises StoreError, SettingsError before anything runs."""
+    """Builds and starts; drains and closes on the way out. Raises StoreError before anything runs.
+
+    The store has been checked and migrated before: ops.main.prepare.
+    """
     keys = key_provider(settings.vault.provider, key_secret(settings), settings.vault.key_file)
-    store = await open_store(
-        settings.store.url, keys=keys, busy_timeout_s=settings.store.busy_timeout_s, verify=seat.count == 1
-    )
+    store = await open_store(settings.store.url, keys=keys, busy_timeout_s=settings.store.busy_timeout_s, verify=False)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         connections = ConnectionPool(Dialer(tls_context(settings.upstream.ca_file), settings.upstream.proxy), clock)
@@ -188,7 +203,7 @@ class _Builder:
             dict(settings.models.aliases), frozenset(settings.models.hidden), settings.models.list_efforts
         )
         catalog = ModelCatalog(codex, tokens, pool, table, settings.models.cache_s, clock)
-        ownership = Ownership(pool.placements, self.store, clock)
+        ownership = Ownership(pool.placements, self.store, clock, others=self.seat.count > 1)
         relay = Relay(
             pool=pool,
             tokens=tokens,
@@ -200,10 +215,11 @@ class _Builder:
             clock=clock,
             observer=observer,
         )
-        readiness = Readiness()
+        readiness = Readiness(audit)
         running = RunningRequests(keys, clock)
         endpoints = self._endpoints(self._gates(stack, running), relay, table, catalog, readiness)
-        app, inflight = build_app(endpoints, self._frames(keys, observer))
+        frames = self._frames(keys, observer, audit)
+        app, inflight = build_app(endpoints, frames)
         background = Background(
             store=self.store,
             pool=pool,
@@ -218,8 +234,21 @@ class _Builder:
             running=running,
             worker=f"{self.seat.name}:{os.getpid()}",
         )
+        if self.seat.count > 1:
+            pool.placements.on_news = background.hurry
+        metrics_app = self._metrics_app(frames)
         return Gateway(
-            app, inflight, readiness, background, pool, tokens, self.metrics, audit, self.store, self.connections
+            app,
+            metrics_app,
+            inflight,
+            readiness,
+            background,
+            pool,
+            tokens,
+            self.metrics,
+            audit,
+            self.store,
+            self.connections,
         )
 
     def _audit(self) -> AuditLog | None:
@@ -247,16 +276,18 @@ class _Builder:
         )
         http2 = None
         if upstream.http2:
-            client = await stack.enter_async_context(
-                httpx.AsyncClient(
+
+            def make() -> httpx.AsyncClient:
+                return httpx.AsyncClient(
                     http2=True,
                     verify=tls_context(upstream.ca_file),
                     proxy=upstream.proxy,
                     follow_redirects=False,
                     trust_env=False,
                 )
-            )
-            http2 = Http2Sender(client, self.connections, self.clock)
+
+            http2 = Http2Sender(make, self.connections, self.clock)
+            stack.push_async_callback(http2.aclose)
         return CodexClient(values, self.connections, self.http, self.clock, http2)
 
     def _pool_rules(self) -> PoolRules:
@@ -305,11 +336,10 @@ class _Builder:
     def _gates(self, stack: contextlib.AsyncExitStack, running: RunningRequests) -> Gates:
         """Local counters for one process; a small shared file for several."""
         clock = self.clock
-        path = sqlite_path(self.settings.store.url)
-        if self.seat.count == 1 or path is None:
+        if self.seat.counters is None:
             limits = CallerLimits(LocalCounters(clock), LocalStreams(self.seat.name), clock)
             return Gates(limits, IdempotencyGate(clock), running)
-        file = CounterFile(counter_path(path))
+        file = CounterFile(self.seat.counters)
         stack.callback(file.close)
         streams = SharedStreams(file, self.seat.name)
         streams.clear_owner(self.seat.name)
@@ -330,18 +360,27 @@ class _Builder:
         streaming = StreamingRelay(relay, relay.ownership, gates.running, server.heartbeat_s, self.clock)
         whole = WholeRelay(relay, relay.ownership, self.clock)
         https = server.tls_cert_file is not None or (server.public_url or "").startswith("https://")
-        metrics = settings.metrics
-        served = metrics.enabled and metrics.port is None
         return Endpoints(
             responses=ResponsesEndpoint(parser, gates, streaming, whole),
             models=ModelsEndpoint(catalog),
             native_models=ModelsEndpoint(catalog, native=True),
             codex_paths=CodexPaths(relay.pool, self.clock, https=https),
-            ready=ReadyEndpoint(self.store, lambda: readiness.draining),
-            metrics=MetricsEndpoint(self.metrics.render, require_key=metrics.require_key) if served else None,
+            ready=ReadyEndpoint(self.store, readiness.reason),
+            metrics=self._metrics() if settings.metrics.port is None else None,
         )
 
-    def _frames(self, keys: KeyDirectory, observer: Observer) -> Frames:
+    def _metrics(self) -> MetricsEndpoint | None:
+        metrics = self.settings.metrics
+        return MetricsEndpoint(self.metrics.render, require_key=metrics.require_key) if metrics.enabled else None
+
+    def _metrics_app(self, frames: Frames) -> App | None:
+        """For a port of its own; of several workers the first serves it."""
+        metrics = self._metrics()
+        if metrics is None or self.settings.metrics.port is None or self.seat.index:
+            return None
+        return build_metrics_app(metrics, frames)
+
+    def _frames(self, keys: KeyDirectory, observer: Observer, audit: AuditLog | None) -> Frames:
         server = self.settings.server
         return Frames(
             guard=partial(
@@ -355,10 +394,6 @@ class _Builder:
             observer=observer,
             max_inflight=server.max_inflight,
             on_shed=observer.shed,
+            audit_full=lambda: audit is not None and audit.full,
             metrics_open=not self.settings.metrics.require_key,
         )
-
-
-def counter_path(database: Path) -> Path:
-    """The file of the shared counters; it holds no records and may be lost."""
-    return database.with_name(database.name + ".counters")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import select
 import sys
 import threading
 import traceback
@@ -39,7 +40,8 @@ _FRAMES: Final = 12
 _CAUSES: Final = 4
 # Lines wait this long for company: at load one write then carries many, and one wake-up of the thread as well.
 _GATHER_S: Final = 0.005
-_WRITE_BYTES: Final = 64 * 1024
+# Several workers write into one pipe: up to this size a write is whole, beyond it lines of two may mix.
+_WRITE_BYTES: Final = select.PIPE_BUF
 _FOREIGN: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio", "py.warnings")
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -48,13 +50,14 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 class Sink:
     """A bounded queue in front of a file descriptor, emptied by one thread of its own.
 
-    ``write`` never blocks and never raises. ``dropped`` counts the lines that found the queue full.
+    ``write`` never blocks and never raises. ``dropped`` counts the lines that found the queue full; ``on_drop`` is
+    called for each of them.
     """
 
     def __init__(self, fd: int, *, max_lines: int = 10_000, on_drop: Callable[[], object] | None = None) -> None:
         self._fd = fd
         self._max_lines = max_lines
-        self._on_drop = on_drop
+        self.on_drop = on_drop
         self._lines: deque[bytes] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -68,8 +71,8 @@ class Sink:
         if len(self._lines) >= self._max_lines:
             self.dropped += 1
             self._unreported += 1
-            if self._on_drop is not None:
-                self._on_drop()
+            if self.on_drop is not None:
+                self.on_drop()
             return
         self._lines.append(line)
         if not self._wake.is_set():
@@ -97,7 +100,7 @@ class Sink:
     def _empty(self) -> None:
         while self._lines:
             batch = bytearray()
-            while self._lines and len(batch) < _WRITE_BYTES:
+            while self._lines and (not batch or len(batch) + len(self._lines[0]) < _WRITE_BYTES):
                 batch += self._lines.popleft()
                 batch += b"\n"
             self._write_all(memoryview(batch))

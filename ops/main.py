@@ -1,20 +1,21 @@
 """``codex-relay serve``: one process, or a supervisor with several.
 
 What must happen once happens first and here: the settings are settled, the key file is made if there is none, the
-store is opened (which checks and migrates it) and closed again. Then either this process serves, or it starts
-workers that each open the store for themselves. Whatever refuses the start is one line on standard error and exit
-code 1.
+store is opened (which checks and migrates it) and closed again, the port is taken. Then either this process serves,
+or it starts workers that each open the store for themselves. Whatever refuses the start is one line on standard error
+and exit code 1.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import resource
 import socket
+import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,70 +23,103 @@ import uvloop
 
 from gateway.protocol import ConnectionValues, make_protocol
 from ops.clock import SystemClock
-from ops.house import KIB, Seat, counter_path, key_secret, open_gateway
-from ops.log import configure, get_logger
+from ops.house import KIB, Gateway, Seat, key_secret, open_gateway
+from ops.log import Sink, configure, get_logger
 from ops.metrics import Metrics
 from ops.server import GatewayServer, ServerValues, bind, make_server, serve_until
 from ops.settings import Settings, SettingsError
 from ops.stop import Stop
 from ops.version import VERSION
-from ops.workers import supervise
+from ops.workers import Supervisor
 from store.errors import StoreError
 from store.open import key_provider, open_store, prepare_key, sqlite_path
+from upstream.dial import tls_context
 
-STOP_EXTRA_S: Final = 5.0
+_REFUSALS: Final = (StoreError, SettingsError)
 
 
-def serve(settings: Settings, config_path: Path | None, host: str | None, port: int | None, workers: int | None) -> int:
+def serve(settings: Settings, host: str | None, port: int | None, workers: int | None) -> int:
     """Runs until told to stop; 0 after an orderly end, 1 when the start is refused."""
     changed = {"host": host, "port": port, "workers": workers}
     server = settings.server.model_copy(update={k: v for k, v in changed.items() if v is not None})
     settings = settings.model_copy(update={"server": server})
-    configure(settings.log.level, settings.log.format)
+    sink = configure(settings.log.level, settings.log.format)
     _raise_fd_limit()
     try:
-        _check_combination(settings)
+        check_combination(settings)
         asyncio.run(prepare(settings))
-        sock = _bind(settings)
-    except (StoreError, SettingsError) as error:
-        print(f"codex-relay: {error}", file=sys.stderr)  # noqa: T201 - the operator's terminal, before any log
-        return 1
-    if settings.server.workers > 1:
-        return asyncio.run(supervise(settings, config_path, sock))
-    return run_process(settings, Seat(), sock, Stop.on_signals, _announce(settings, sock))
+        sock = listen(server.host, server.port, "server.port")
+    except _REFUSALS as error:
+        return _refused(error)
+    announce = _announce(settings, sock)
+    if server.workers > 1:
+        return asyncio.run(_supervise(settings, sock, announce))
+    return run_process(settings, Seat(), sock, sink, Stop.on_signals, announce)
 
 
 def run_process(
     settings: Settings,
     seat: Seat,
     sock: socket.socket,
+    sink: Sink,
     listen_for_stop: Callable[[Stop], None],
     on_listening: Callable[[], None],
 ) -> int:
-    """Serves on ``sock`` in this process until ``listen_for_stop``'s source says so."""
+    """Serves on ``sock`` in this process until ``listen_for_stop``'s source says so; the exit code."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_run(settings, seat, sock, listen_for_stop, on_listening))
-        except (StoreError, SettingsError) as error:
-            print(f"codex-relay: {error}", file=sys.stderr)  # noqa: T201 - as above
-            return 1
+            runner.run(_run(settings, seat, sock, sink, listen_for_stop, on_listening))
+        except _REFUSALS as error:
+            return _refused(error)
     return 0
+
+
+def _refused(error: Exception) -> int:
+    print(f"codex-relay: {error}", file=sys.stderr)  # noqa: T201 - the operator's terminal; a log line may come late
+    return 1
+
+
+async def _supervise(settings: Settings, sock: socket.socket, announce: Callable[[], None]) -> int:
+    clock = SystemClock()
+    stop = Stop(clock)
+    stop.on_signals()
+    return await Supervisor(settings, sock, clock).run(stop, announce)
 
 
 async def _run(
     settings: Settings,
     seat: Seat,
     sock: socket.socket,
+    sink: Sink,
     listen_for_stop: Callable[[Stop], None],
     on_listening: Callable[[], None],
 ) -> None:
     clock = SystemClock()
     stop = Stop(clock)
     listen_for_stop(stop)
-    async with open_gateway(settings, seat, clock, Metrics(version=VERSION)) as gateway:
+    metrics = Metrics(version=VERSION)
+    sink.on_drop = metrics.log_dropped.inc
+    async with open_gateway(settings, seat, clock, metrics) as gateway, metrics_port(settings, gateway):
         settle_memory()
         values = server_values(settings)
         await serve_until(stop, server_for(settings, gateway.app, values), [sock], gateway, values, on_listening)
+
+
+@asynccontextmanager
+async def metrics_port(settings: Settings, gateway: Gateway) -> AsyncIterator[None]:
+    """Serves /metrics on its own port while the block runs, when the settings say so. Raises SettingsError."""
+    if gateway.metrics_app is None or settings.metrics.port is None:
+        yield
+        return
+    sock = listen(settings.server.host, settings.metrics.port, "metrics.port")
+    values = server_values(settings)
+    server = server_for(settings, gateway.metrics_app, values)
+    serving = asyncio.create_task(server.serve([sock]))
+    try:
+        yield
+    finally:
+        server.should_exit = server.force_exit = True
+        await serving
 
 
 def server_values(settings: Settings) -> ServerValues:
@@ -124,35 +158,59 @@ def settle_memory() -> None:
 
 
 async def prepare(settings: Settings) -> None:
-    """The key, the schema and the counters, once, before anything is spawned."""
+    """The key and the schema, once, before anything is spawned."""
     keys = key_provider(settings.vault.provider, key_secret(settings), settings.vault.key_file)
     made = prepare_key(keys, settings.store.url)
     if made is not None:
         get_logger().warning("key_file_created", path=str(made), next="back it up: without it the accounts are lost")
     store = await open_store(settings.store.url, keys=keys, busy_timeout_s=settings.store.busy_timeout_s)
     await store.close()
-    path = sqlite_path(settings.store.url)
-    if path is not None:
-        counter_path(path).unlink(missing_ok=True)
 
 
-def _check_combination(settings: Settings) -> None:
+def check_combination(settings: Settings) -> None:
+    """Refuses what is wrong only together, or with a file beside it. Raises SettingsError, StoreUnusable."""
+    server, workers = settings.server, settings.server.workers
     if settings.store.hot_url is not None:
         raise SettingsError("setting store.hot_url: this release shares hot state by the durable store; leave it out")
-    if settings.server.workers > 1 and sqlite_path(settings.store.url) is None:
+    if workers > 1 and sqlite_path(settings.store.url) is None:
         raise SettingsError("setting server.workers: memory:// is for one process; set store.url to sqlite:///PATH")
-    if (settings.server.tls_cert_file is None) != (settings.server.tls_key_file is None):
+    if 0 < settings.router.per_account_concurrency < workers:
+        raise SettingsError(
+            f"setting router.per_account_concurrency: {workers} workers share it; set 0 or at least {workers}"
+        )
+    if server.tls_cert_file is not None and server.tls_key_file is not None:
+        _check_certificate(server.tls_cert_file, server.tls_key_file)
+    elif server.tls_cert_file is not None or server.tls_key_file is not None:
         raise SettingsError("setting server.tls_cert_file: certificate and tls_key_file go together; set both or none")
+    _check_authorities(settings.upstream.ca_file)
 
 
-def _bind(settings: Settings) -> socket.socket:
-    server = settings.server
+def _check_certificate(certificate: Path, key: Path) -> None:
     try:
-        return bind(server.host, server.port)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise SettingsError(
+            f"setting server.tls_cert_file: {certificate} with {key} cannot be used ({why}); "
+            "name a PEM chain and its unencrypted key"
+        ) from None
+
+
+def _check_authorities(bundle: Path | None) -> None:
+    try:
+        tls_context(bundle)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise SettingsError(f"setting upstream.ca_file: {bundle} cannot be used ({why}); name a PEM bundle") from None
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket. Raises SettingsError that names ``setting``."""
+    try:
+        return bind(host, port)
     except OSError as error:
         raise SettingsError(
-            f"setting server.port: cannot listen on {server.host}:{server.port} ({os.strerror(error.errno or 0)}); "
-            "choose another with --port"
+            f"setting {setting}: cannot listen on {host}:{port} ({error.strerror or error}); choose another"
         ) from None
 
 

@@ -22,7 +22,7 @@ from ops.house import Gateway
 from ops.stop import Stop
 
 BACKLOG: Final = 4096
-LAST_WORD_S: Final = 2.0
+LAST_WORD_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,16 @@ async def _first(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A TCP socket ready to listen, which children may inherit. Raises OSError."""
+    """A TCP socket that listens, which children may inherit; connections wait until somebody serves. Raises OSError.
+
+    Listening at once is what shows that the port is taken: two that only bind may share it for a while.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:
         sock.close()

@@ -14,6 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -220,6 +221,18 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings
+
+    def whole_json(self) -> bytes:
+        """Every value, secrets included: for a pipe to a process of ours, and nothing else."""
+        data = self.model_dump(mode="json")
+        if self.vault.key is not None:
+            data["vault"]["key"] = self.vault.key.get_secret_value()
+        return msgspec.json.encode(data)
+
+
+def from_whole_json(text: bytes) -> Settings:
+    """What :meth:`Settings.whole_json` wrote, in a process whose environment holds none of our settings."""
+    return Settings(**msgspec.json.decode(text))
 
 
 def config_path(given: Path | None) -> Path | None:

@@ -16,7 +16,7 @@ It does not check that an account is well. Times inside are monotonic; placement
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from router.types import Moment
 from store.records import Placement
@@ -55,8 +55,11 @@ class _Memory:
         return account_id
 
     def put(self, digest: bytes, account_id: str, now_s: float) -> None:
-        self._store(digest, account_id, now_s + self._ttl_s)
+        self.adopt(digest, account_id, now_s)
         self._changed.add(digest)
+
+    def adopt(self, digest: bytes, account_id: str, now_s: float) -> None:
+        self._store(digest, account_id, now_s + self._ttl_s)
 
     def learn(self, digest: bytes, account_id: str, expires_s: float, now_s: float) -> None:
         expires_s = min(expires_s, now_s + self._ttl_s)
@@ -91,6 +94,8 @@ class Placements:
     """Wishes and owners of one worker."""
 
     def __init__(self, *, affinity_ttl_s: float, owner_ttl_s: float, most: int) -> None:
+        self.on_news: Callable[[], None] | None = None
+        """Called when there is something that other workers may need soon; None: nobody else is there."""
         self._wishes = _Memory(AFFINITY, affinity_ttl_s, most)
         self._owners = _Memory(OWNER, owner_ttl_s, most)
 
@@ -101,6 +106,8 @@ class Placements:
     def place(self, digest: bytes, account_id: str, now_s: float) -> None:
         """The conversation is at this account now."""
         self._wishes.put(digest, account_id, now_s)
+        if self.on_news is not None:
+            self.on_news()
 
     def owner(self, digests: Sequence[bytes], now_s: float) -> str | None:
         """The owner of the first digest that is known (newest first); None when none is."""
@@ -113,6 +120,16 @@ class Placements:
         """These encrypted parts were made by this account."""
         for digest in digests:
             self._owners.put(digest, account_id, now_s)
+        if self.on_news is not None:
+            self.on_news()
+
+    def adopt_owner(self, digest: bytes, account_id: str, now_s: float) -> None:
+        """As another worker has told; not told again."""
+        self._owners.adopt(digest, account_id, now_s)
+
+    def adopt_wish(self, digest: bytes, account_id: str, now_s: float) -> None:
+        """As another worker has told; not told again."""
+        self._wishes.adopt(digest, account_id, now_s)
 
     def take_changes(self, now: Moment) -> list[Placement]:
         """What is new since the last call, for the other workers."""

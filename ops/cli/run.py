@@ -9,7 +9,6 @@ import click
 
 from ops.cli.options import config_option
 from ops.cli.session import settings_of
-from ops.settings import config_path
 
 
 @click.command()
@@ -22,7 +21,7 @@ def serve(config: Path | None, host: str | None, port: int | None, workers: int 
     settings = settings_of(config)
     from ops.main import serve as run  # only this command needs the whole house
 
-    sys.exit(run(settings, config_path(config), host, port, workers))
+    sys.exit(run(settings, host, port, workers))
 
 
 @click.command()
