@@ -74,6 +74,11 @@ class Observer:
             next=verb,
         )
 
+    def no_account(self, exchange: Exchange, reason: str, verb: str) -> None:
+        """Nobody could take the next attempt: why, and what follows."""
+        self._metrics.retries.inc(verb)
+        self._log.info("no_account", request_id=exchange.id, attempts=exchange.attempts, reason=reason, next=verb)
+
     def finished(self, exchange: Exchange) -> None:
         """The end of a request, whatever it was."""
         now_s = self._clock.monotonic_s()

@@ -41,9 +41,11 @@ _AFTER_ATTEMPTS: Final = frozenset({NoAccountReason.EXCLUDED, NoAccountReason.RO
 
 
 class AttemptObserver(Protocol):
-    """Hears of every failed attempt, of its fault in one word and of what follows; must not block or raise."""
+    """Hears of failed attempts, of searches that found no account, and of what follows; must not block or raise."""
 
     def attempt(self, exchange: Exchange, account_id: str, outcome: Outcome, fault: str, verb: str) -> None: ...
+
+    def no_account(self, exchange: Exchange, reason: str, verb: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ class Relay:
             try:
                 lease = self.pool.lease(journey.query())
             except NoAccount as none:
-                await self._without_account(journey, none)
+                await self._without_account(journey, exchange, none)
                 continue
             credential = response = None
             journey.attempt = exchange.attempts = journey.attempt + 1
@@ -121,9 +123,10 @@ class Relay:
             return await self.tokens.renew(lease.account, rejected)
         return await self.tokens.get(lease.account)
 
-    async def _without_account(self, journey: Journey, none: NoAccount) -> None:
+    async def _without_account(self, journey: Journey, exchange: Exchange, none: NoAccount) -> None:
         """Waits or moves as decided, or raises the answer for the client."""
         action = decide_no_account(none, journey.state(), self.policy.wait_max_s)
+        self.observer.no_account(exchange, none.reason.value, action.verb.value)
         if action.verb is RetryVerb.GIVE_UP:
             last = journey.last_error
             if none.reason in _AFTER_ATTEMPTS and isinstance(last, UpstreamError):

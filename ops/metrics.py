@@ -94,7 +94,7 @@ CATALOGUE: Final = {
         Description("relay_streams", "gauge", "Streams that have begun and not ended."),
         _d("relay_attempts_total", "counter", "Attempts at the upstream, by what came of them.",
            ("outcome", ATTEMPT_OUTCOMES)),
-        _d("relay_retries_total", "counter", "Decisions after a failed attempt.", ("verb", RETRY_VERBS)),
+        _d("relay_retries_total", "counter", "Decisions after a failed attempt, or when no account was there.", ("verb", RETRY_VERBS)),
         Description("relay_upstream_ttfb_seconds", "histogram", "From the start of an attempt to its first event.",
                     buckets=_TTFB_BUCKETS),
         _d("relay_stream_end_total", "counter", "Streams that began, by why they ended.", ("reason", END_REASONS)),
