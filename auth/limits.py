@@ -51,6 +51,8 @@ class StreamCounter(Protocol):
 class Window(RateLimitItemPerMinute):
     """A limit per minute of one named counter, which puts its storage key together once and not for every request."""
 
+    __slots__ = ("_key",)
+
     def __init__(self, amount: int, name: str) -> None:
         super().__init__(amount)
         self._key = super().key_for(name)

@@ -7,6 +7,7 @@ until ``hold_s`` has passed since the first event (0: no holding). What is held 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from ops.clock import Clock
@@ -19,6 +20,10 @@ HANDSHAKE_TYPES: Final = frozenset(
     {"response.created", "response.queued", "response.in_progress", "response.metadata", "codex.rate_limits"}
 )
 _FAILURE_TYPES: Final = frozenset({"response.failed", "error"})
+_HANDSHAKE_WORDS: Final = frozenset(kind.encode() for kind in HANDSHAKE_TYPES)
+_FAILURE_WORDS: Final = frozenset(kind.encode() for kind in _FAILURE_TYPES)
+# a data line that says its type first; no text inside JSON can begin a line
+_PLAIN: Final = re.compile(rb'^data: ?\{"type":"([a-z0-9_.]+)"', re.MULTILINE)
 
 
 class Handshake:
@@ -57,6 +62,16 @@ class Handshake:
 
     def _promising(self, block: bytes) -> bool:
         """True when the block holds an event that is not a handshake; raises for a replaceable failure."""
+        for match in _PLAIN.finditer(block):
+            kind = match[1]
+            if kind not in _HANDSHAKE_WORDS:
+                if kind in _FAILURE_WORDS:
+                    break
+                return True
+        return self._closer_look(block)
+
+    def _closer_look(self, block: bytes) -> bool:
+        """The same, event by event, for what the plain form does not settle."""
         for event in split_events(block):
             kind = event.type
             if kind in _FAILURE_TYPES:

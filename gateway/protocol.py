@@ -23,12 +23,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway.cycle import RelayCycle
 from gateway.departure import CONNECTION_KEY
 from gateway.errors import GatewayError, body, headers
 from ops.clock import Clock
@@ -51,6 +53,7 @@ class ConnectionValues:
     body_idle_timeout_s: float
     body_min_bytes_per_s: int
     write_stall_s: float
+    keep_alive_s: float = 75.0
     linger_s: float = 2.0
     linger_bytes: int = 2 * 1024 * 1024
     tick_s: float = 0.5
@@ -93,9 +96,13 @@ class Outlet:
         self.written += len(data)
         self._transport.write(data)
 
-    def close(self) -> None:
+    def flush(self) -> None:
+        """Lets a head go that no body follows: the answer to HEAD."""
         if self._head:
             self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
         self._connection.finish()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -186,7 +193,6 @@ class RelayConnection(HttpToolsProtocol):
             self.drop()
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         phase = self._phase
         if phase >= Phase.DEAF:
             self._discard(data)
@@ -228,8 +234,35 @@ class RelayConnection(HttpToolsProtocol):
         self._enter(Phase.BODY)
         if self._outlet is not None:
             self._outlet.expects_head = True
-        super().on_headers_complete()
-        self.scope[CONNECTION_KEY] = self  # type: ignore[typeddict-unknown-key]  # our own key
+        self._begin_cycle()
+
+    def _begin_cycle(self) -> None:
+        """Completes the scope and starts the application; the base's work without what is turned off here."""
+        parser = self.parser
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # with a key of our own
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        version = parser.get_http_version()
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        scope[CONNECTION_KEY] = self
+        self.cycle = RelayCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
         self._arrived += len(body)
@@ -240,7 +273,13 @@ class RelayConnection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        """The sweep ends idle connections, so no timer is set; nothing is ever queued behind a request."""
+        self.server_state.total_requests += 1
+        if self._outlet is not None:
+            self._outlet.flush()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
         if self._phase is Phase.SERVING:
             self._enter(Phase.IDLE)
         elif self._phase is Phase.BODY:
@@ -265,6 +304,9 @@ class RelayConnection(HttpToolsProtocol):
                 return
         elif self._phase is Phase.LINGERING and age_s >= values.linger_s:
             self._abort()
+            return
+        elif self._phase is Phase.IDLE and age_s >= values.keep_alive_s:
+            self.finish()
             return
         self._check_writes(now_s)
 
@@ -299,7 +341,6 @@ class RelayConnection(HttpToolsProtocol):
             self._socket.close()
             return
         self._enter(Phase.LINGERING)
-        self._unset_keepalive_if_required()
         self.flow.resume_reading()
         if self._socket.can_write_eof():
             self._socket.write_eof()

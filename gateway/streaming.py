@@ -30,7 +30,7 @@ from gateway.types import Dialect, RelayRequest
 from ops.clock import Clock
 from router.types import CANCELLED, Outcome
 from upstream.errors import FaultKind, UpstreamError
-from upstream.sse import Terminal, find_terminal, sequence_numbers
+from upstream.sse import Terminal, count_numbered, find_terminal, last_sequence_number, sequence_numbers
 from upstream.usage import usage_of
 
 Scope = MutableMapping[str, Any]
@@ -40,6 +40,9 @@ HEARTBEAT: Final = {
     Dialect.SDK: b": keepalive\n\n",
     Dialect.CODEX: b'event: keepalive\ndata: {"type":"keepalive"}\n\n',
 }
+_OUR_ENDS: Final = {"revoked": GatewayError.key_revoked, "draining": GatewayError.draining}
+CLOSELY: Final = 16
+"""Blocks of up to so many events are read number by number."""
 _STREAM_HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache, no-store"),
@@ -69,14 +72,16 @@ class StreamingRelay:
         """
         async with Departure(scope, receive) as departure:
             opened = await self._relay.open(request, exchange)
+            request.let_go()
             pump = Pump(opened, exchange, self._ownership, self._clock)
             try:
                 await pump.run(send, self._heartbeat_s)
             except asyncio.CancelledError:
-                if not self._running.revoked():
-                    pump.cut("client_gone" if departure.gone else "draining")
+                end = "revoked" if self._running.revoked() else "client_gone" if departure.gone else "draining"
+                pump.cut(end)
+                if end not in _OUR_ENDS or pump.ended:
                     raise
-                await pump.revoke(send)
+                await pump.say(send, _OUR_ENDS[end]())
             finally:
                 pump.settle()
 
@@ -101,6 +106,7 @@ class Pump:
         exchange.first_event_s = self._clock.monotonic_s()
         await send({"type": "http.response.start", "status": 200, "headers": self._headers()})
         block: bytes | None = self._opened.held
+        self._opened.held = b""
         heartbeat = HEARTBEAT[self._opened.request.dialect]
         try:
             while block != b"":
@@ -108,24 +114,37 @@ class Pump:
                     await send({"type": "http.response.body", "body": heartbeat, "more_body": True})
                 else:
                     self._look_at(block)
+                    if self._terminal is not None:
+                        await self._finish(send, block)
+                        return
                     await send({"type": "http.response.body", "body": block, "more_body": True})
                 block = await response.next_block(heartbeat_s)
-        except UpstreamError as error:
-            if self._terminal is None:
-                await self._fail(send, error)
-        else:
-            if self._terminal is None:
-                await self._fail(send, UpstreamError(FaultKind.TRUNCATED, "the stream ended without a terminal event"))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            error = UpstreamError(FaultKind.TRUNCATED, "the stream ended without a terminal event")
+        except UpstreamError as fault:
+            error = fault
+        await self._fail(send, error)
+
+    async def _finish(self, send: Send, block: bytes) -> None:
+        """The block with the terminal event, whatever has come behind it by now, and the end: in one message."""
+        try:
+            while more := await self._response.next_block():
+                self._exchange.bytes_out += len(more)
+                block += more
+        except UpstreamError:
+            pass  # the response itself is whole; how its connection ended is nobody's concern
+        await send({"type": "http.response.body", "body": block, "more_body": False})
 
     def _look_at(self, block: bytes) -> None:
         """Reads what we must know of a block that is about to go down; never changes it."""
-        for number in sequence_numbers(block):
-            if number != self._number + 1 and self._number >= 0:
-                self._exchange.disordered = True
-            self._number = number
-        self._exchange.bytes_out += len(block)
-        self._exchange.events += block.count(b"\n\n")
+        exchange = self._exchange
+        exchange.bytes_out += len(block)
+        count, last = count_numbered(block), last_sequence_number(block)
+        exchange.events += count
+        if last is not None:
+            # in a large burst, whose numbers add up, a swap inside is not looked for
+            if last != self._number + count or 1 < count <= CLOSELY:
+                self._check_order(block)
+            self._number = last
         if b'"encrypted_content"' in block:
             self._ownership.learn(self._opened.request, self._opened.lease.account.id, block)
         terminal = find_terminal(block)
@@ -134,6 +153,14 @@ class Pump:
             self._exchange.usage = usage_of(terminal.data)
             self._outcome, self._end = verdict_of(terminal, self._opened.request.model, self._clock.now_s())
             self._response.expect_end()
+
+    def _check_order(self, block: bytes) -> None:
+        """Whether the numbers of this block are simply the next ones; a stream may begin at any number."""
+        before = self._number
+        for number in sequence_numbers(block):
+            if number != before + 1 and before >= 0:
+                self._exchange.disordered = True
+            before = number
 
     async def _fail(self, send: Send, error: UpstreamError) -> None:
         """Says honestly that the stream is over: one ``response.failed``, never a forged ``completed``."""
@@ -145,19 +172,20 @@ class Pump:
         if self._terminal is None:
             self._end = end
 
-    async def revoke(self, send: Send) -> None:
-        """The caller's key is no longer good: the upstream is closed, then the client is told and the stream ends."""
-        self._end = "revoked"
+    @property
+    def ended(self) -> bool:
+        """The terminal event is here; when it could not go down any more, nothing may look like a good end."""
+        return self._terminal is not None
+
+    async def say(self, send: Send, error: GatewayError) -> None:
+        """We end the stream: the upstream is closed, then the client is told."""
         self.settle()
-        if self._terminal is None:
-            error = GatewayError.key_revoked()
-            await self._say_failed(send, error.code, error.message)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._say_failed(send, error.code, error.message)
 
     async def _say_failed(self, send: Send, code: str, message: str) -> None:
         self._exchange.error_code = code
         event = failed_event(code, message, self._number + 1, self._opened.request.model)
-        await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": event, "more_body": False})
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         return [*_STREAM_HEADERS, *self._response.headers, *relay_headers(self._exchange)]

@@ -17,9 +17,13 @@ class Dialect(StrEnum):
     CODEX = "codex"
 
 
-@dataclass(frozen=True, slots=True)
+NOTHING = Adapted(model="", requested_model="", stream=True, head=b"", input=b"")
+
+
+@dataclass(slots=True)
 class RelayRequest:
-    """One model call as the client meant it, already adapted to what the backend accepts.
+    """One model call as the client meant it, already adapted to what the backend accepts. Not changed by anybody
+    but for ``let_go``.
 
     ``adapted`` is the body without the per-account installation id (see adapt.with_installation). ``owners`` are
     tenant-salted digests of the turn's encrypted parts and turn-state, newest first. ``affinity`` is a tenant-salted
@@ -39,3 +43,8 @@ class RelayRequest:
     deadline_s: float
     adaptations: tuple[str, ...] = ()
     echo: dict[str, object] = field(default_factory=dict)
+
+    def let_go(self) -> None:
+        """After the commit nothing is sent again: the body need not be kept for as long as the stream runs."""
+        self.adapted = NOTHING
+        self.headers = []

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from functools import cached_property
 from typing import Final
 
 from ops.clock import Clock
@@ -21,7 +20,7 @@ from upstream.headers import safe_response_headers
 from upstream.pool import ConnectionPool
 from upstream.sse import EventFramer
 from upstream.types import RateLimitWindow, RawHeaders
-from upstream.usage import windows_from_headers
+from upstream.usage import WINDOW_LEAD, windows_from_headers
 
 SHORT_WAIT_S: Final = 1.0
 
@@ -43,19 +42,27 @@ class UpstreamResponse:
         self._clock = clock
         self._framer = EventFramer(max_event_bytes)
         self._left = max_stream_bytes
+        self._headers: RawHeaders | None = None
         self._begun = False
         self._ending = False
         self._closed = False
 
-    @cached_property
+    @property
     def headers(self) -> RawHeaders:
         """The fields that a client may see, names in lower case, values free of control characters."""
-        return safe_response_headers(self._exchange.headers)
+        if self._headers is None:
+            self._headers = safe_response_headers(self._exchange.headers)
+        return self._headers
 
-    @cached_property
+    @property
     def windows(self) -> list[RateLimitWindow]:
         """The account's rate-limit windows as the answer's header tells them; empty when it does not."""
         return windows_from_headers(self._exchange.headers, self._clock.now_s())
+
+    @property
+    def window_fields(self) -> tuple[bytes, ...]:
+        """The values of the rate-limit fields as they came, for telling whether they have changed."""
+        return tuple([value for name, value in self._exchange.headers if name.startswith(WINDOW_LEAD)])
 
     async def next_block(self, wait_s: float | None = None) -> bytes | None:
         """The whole events that have come since the last call; b"" when the upstream has ended at an event boundary.

@@ -246,3 +246,19 @@ def sequence_numbers(block: bytes) -> list[int]:
     A model's text cannot be mistaken for it: inside a JSON string its quotes are escaped.
     """
     return [int(digits) for digits in _SEQUENCE.findall(block)]
+
+
+def last_sequence_number(block: bytes) -> int | None:
+    """The ``sequence_number`` of the last event in the block that carries one."""
+    at = block.rfind(b'"sequence_number"')
+    while at >= 0:
+        match = _SEQUENCE.match(block, at)
+        if match is not None:
+            return int(match[1])
+        at = block.rfind(b'"sequence_number"', 0, at)
+    return None
+
+
+def count_numbered(block: bytes) -> int:
+    """How many events of the block carry a ``sequence_number`` (in the common form); cheaper than reading them."""
+    return block.count(b'"sequence_number":')

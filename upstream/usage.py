@@ -23,7 +23,7 @@ _MAX_PERCENT: Final = 1000.0
 _MAX_WINDOW_MINUTES: Final = 366 * 24 * 60
 _MAX_AHEAD_S: Final = 400 * 86_400.0
 _NAMES: Final = ("primary", "secondary")
-_LEAD: Final = b"x-codex-"
+WINDOW_LEAD: Final = b"x-codex-"
 
 
 class _UsageOfResponse(msgspec.Struct):
@@ -59,7 +59,7 @@ def usage_of(data: bytes) -> Usage | None:
 
 def windows_from_headers(headers: RawHeaders, now_s: float) -> list[RateLimitWindow]:
     """The plan's windows as ``x-codex-primary-*`` and ``x-codex-secondary-*`` headers tell them."""
-    told = {name[len(_LEAD) :]: value for name, value in headers if name.startswith(_LEAD)}
+    told = {name[len(WINDOW_LEAD) :]: value for name, value in headers if name.startswith(WINDOW_LEAD)}
     windows = []
     for name in _NAMES if told else ():
         lead = name.encode() + b"-"
