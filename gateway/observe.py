@@ -163,6 +163,8 @@ def outcome_word(exchange: Exchange) -> str:
     if exchange.error_code is None:
         return "ok"
     known = _OUTCOMES.get(exchange.error_code)
+    if known == "shed" and exchange.attempts:
+        known = "failed"  # the upstream's overload, not ours
     return known or ("client_error" if 400 <= exchange.status < 500 else "failed")
 
 
