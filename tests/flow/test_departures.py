@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.flow.raw import Line, eventually, line, nothing_left
 from tests.flow.stage import Stage, stage
 
 WAYS = {"half_close": Line.half_close, "close": Line.close, "reset": Line.reset}
-SECTIONS = {"limits": {"key_concurrent_streams": 1}, "router": {"commit_hold_ms": 5000, "wait_max_s": 10}}
+SECTIONS: Any = {"limits": {"key_concurrent_streams": 1}, "router": {"commit_hold_ms": 5000, "wait_max_s": 10}}
 
 pytestmark = pytest.mark.fault("B44")
 
