@@ -130,7 +130,7 @@ async def test_a_request_behind_an_unanswered_one_is_not_served(tmp_path: Path) 
     ids=["one giant field", "countless fields", "giant path", "giant query"],
 )
 async def test_a_head_of_any_excess_is_refused(
-    tmp_path: Path, path: str, fields: dict[str, str], expected: tuple[int, str]
+    tmp_path: Path, path: str, fields: Any, expected: tuple[int, str]
 ) -> None:
     async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url) as scene, line(scene) as client:
         with contextlib.suppress(ConnectionError):

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import structlog
+import structlog.testing
 
 from ops.embedded import Embedded, embedded_gateway
 from ops.simulator import RunningSimulator, SimulatorConfig, running_simulator
@@ -23,6 +25,7 @@ class House:
     gateway: Embedded
     key: str
     accounts: list[str]
+    log: list[Any]
 
     @property
     def base_url(self) -> str:
@@ -42,6 +45,19 @@ class House:
             str(one.account_id) for one in self.simulator.state.requests_to("/codex/responses") if one.method == "POST"
         ]
 
+    def lines(self, route: str) -> list[dict[str, Any]]:
+        """The gateway's log lines of finished requests."""
+        return [one for one in self.log if one["event"] == "request" and one["route"] == route]
+
+    def answered(self, route: str, status: int) -> int:
+        """How many requests of ``route`` the gateway answered with ``status``."""
+        return sum(one["status"] == status for one in self.lines(route))
+
+    @property
+    def moved(self) -> int:
+        """How many answers said that the conversation had moved to another account."""
+        return sum(one.get("moved", False) for one in self.lines("responses"))
+
     async def disable(self, account_id: str) -> None:
         """As ``codex-relay accounts disable`` does."""
         store = self.gateway.gateway.store
@@ -60,11 +76,25 @@ async def house(
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[House]:
     """Short deadlines as in the flow tests; ``sections`` change settings, ``key`` how the client's key is made."""
-    async with running_simulator(config or SimulatorConfig()) as simulator:
+    with structlog.testing.capture_logs() as log:
+        async with _house(folder, accounts, config or SimulatorConfig(), dict(key or {}), sections) as running:
+            running.log = log
+            yield running
+
+
+@contextlib.asynccontextmanager
+async def _house(
+    folder: Path,
+    accounts: int,
+    config: SimulatorConfig,
+    key: dict[str, Any],
+    sections: dict[str, Mapping[str, Any]],
+) -> AsyncIterator[House]:
+    async with running_simulator(config) as simulator:
         documents = [simulator.state.new_account() for _ in range(accounts)]
         settings = settings_for(folder, simulator.base_url, **{"router": {"commit_hold_ms": 100}, **sections})
         async with embedded_gateway(settings) as gateway:
             await gateway.import_accounts(documents)
-            secret, _ = await gateway.make_key(**(key or {}))
+            secret, _ = await gateway.make_key(**key)
             ids = [str(one["tokens"]["account_id"]) for one in documents]
-            yield House(simulator, gateway, secret.reveal(), ids)
+            yield House(simulator, gateway, secret.reveal(), ids, [])
