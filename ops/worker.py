@@ -12,6 +12,8 @@ import socket
 import sys
 from pathlib import Path
 
+import structlog
+
 from ops.house import Seat
 from ops.log import configure
 from ops.main import run_process
@@ -25,6 +27,7 @@ def main(arguments: list[str]) -> int:
     listen_fd, control_fd, report_fd, index, count = (int(word) for word in arguments[:5])
     settings = from_whole_json(sys.stdin.buffer.read())
     sink = configure(settings.log.level, settings.log.format)
+    structlog.contextvars.bind_contextvars(worker=index)  # on every line of this process
     sock = socket.socket(fileno=listen_fd)
     sock.setblocking(False)
 
