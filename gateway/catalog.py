@@ -70,12 +70,13 @@ class ModelCatalog:
         async with self._lock:
             if self._clock.monotonic_s() < self._fresh_until_s:
                 return
-            answers = await asyncio.gather(*(self._ask(account) for account in self._accounts))
+            asked = self._accounts
+            answers = await asyncio.gather(*(self._ask(account) for account in asked))
             self.stale = not all(answers)
             # an incomplete list is looked at again soon, but never on every request
-            self._fresh_until_s = self._clock.monotonic_s() + (
-                min(self._cache_s, 15.0) if self.stale else self._cache_s
-            )
+            fresh_s = min(self._cache_s, 15.0) if self.stale else self._cache_s
+            if {account.id for account in asked} == {account.id for account in self._accounts}:
+                self._fresh_until_s = self._clock.monotonic_s() + fresh_s
             self._unite()
 
     async def _ask(self, account: Account) -> bool:
@@ -87,7 +88,10 @@ class ModelCatalog:
         if answer is None:
             return True
         models, etag = answer
-        self._by_account[account.id] = {m["slug"]: m for m in models if isinstance(m.get("slug"), str)}
+        named = {m["slug"]: m for m in models if isinstance(m.get("slug"), str)}
+        if not named:
+            return False  # no account is without models: what it said before stands
+        self._by_account[account.id] = named
         if etag is not None:
             self._etags[account.id] = etag
         return True
@@ -99,7 +103,7 @@ class ModelCatalog:
         for account_id, models in self._by_account.items():
             for slug, entry in models.items():
                 self.entries.setdefault(slug, entry)
-            self._pool.set_models(account_id, frozenset(models) if models else None)
+            self._pool.set_models(account_id, frozenset(models))
 
     def listing(self) -> tuple[bytes, bytes]:
         """(body, etag) of ``GET /v1/models`` in OpenAI's shape."""

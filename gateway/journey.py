@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.adapt import turn_metadata, with_installation, without_foreign_reasoning
+from gateway.parse import owner_digest
 from gateway.types import Dialect, RelayRequest
 from ops.clock import Clock
 from router.retry import RetryBudget
@@ -70,7 +71,7 @@ class Journey:
         codex = request.dialect is Dialect.CODEX
         if foreign := self._foreign(account.id):
             adapted = without_foreign_reasoning(adapted, foreign)
-            headers = [pair for pair in headers if pair[0] != TURN_STATE]
+            headers = [pair for pair in headers if pair[0] != TURN_STATE or self._digest(pair[1]) not in foreign]
             self.moved = True
         if codex and account.installation_id:
             headers = _with_installation(headers, account.installation_id)
@@ -81,6 +82,9 @@ class Journey:
             request_id=request.id,
             fresh=self.reconnected,
         )
+
+    def _digest(self, value: bytes) -> bytes:
+        return owner_digest(self.request.caller.tenant_id, value)
 
     def _foreign(self, account_id: str) -> frozenset[bytes]:
         """Digests of the parts that ``account_id`` cannot open."""

@@ -50,7 +50,7 @@ _MODEL_TEXT: Final = re.compile(
 _FOREIGN_TEXT: Final = re.compile(
     r"encrypted[ _]content.{0,80}(?:could not|cannot|invalid|not be|fail|verif|decrypt)"
     r"|(?:invalid|verif\w*|decrypt\w*).{0,40}encrypted[ _]content"
-    r"|invalid signature|thinking[ _]signature",
+    r"|invalid signature|thinking[ _]signature|invalid turn[ _-]?state",
     re.IGNORECASE | re.DOTALL,
 )
 _TRY_AGAIN: Final = re.compile(
