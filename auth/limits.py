@@ -23,7 +23,6 @@ from typing import Final, Protocol
 
 from limits import RateLimitItemPerMinute
 from limits.storage import Storage
-from limits.strategies import FixedWindowRateLimiter
 
 from auth.errors import LimitExceeded
 from auth.types import Caller
@@ -33,6 +32,8 @@ from store.errors import StoreUnavailable
 
 STREAM_RETRY_S: Final = 1.0
 """When to come back after too many requests at once: any of them may end at any moment."""
+
+MINUTE_S: Final = 60
 
 NAME_LIMIT: Final = b"x-ratelimit-limit-requests"
 NAME_REMAINING: Final = b"x-ratelimit-remaining-requests"
@@ -49,16 +50,14 @@ class StreamCounter(Protocol):
 
 
 class Window(RateLimitItemPerMinute):
-    """A limit per minute of one named counter, which puts its storage key together once and not for every request."""
+    """A limit per minute of one named counter; its storage key is put together once and not for every request."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("key", "name")
 
     def __init__(self, amount: int, name: str) -> None:
         super().__init__(amount)
-        self._key = super().key_for(name)
-
-    def key_for(self, *identifiers: bytes | str | int | float) -> str:
-        return self._key
+        self.name = name
+        self.key = self.key_for(name)
 
 
 class Admission:
@@ -76,29 +75,42 @@ class Admission:
             give_back(self._names)
 
 
+class Plan:
+    """What is to be counted for one caller, worked out once: places (name, limit) and windows, the key's first."""
+
+    __slots__ = ("caller", "names", "places", "windows")
+
+    def __init__(self, caller: Caller) -> None:
+        key, tenant = caller.key_limits, caller.tenant_limits
+        both = ((_key_name(caller), key), (_tenant_name(caller), tenant))
+        self.caller = caller
+        self.places = tuple((name, one.concurrent_streams) for name, one in both if one.concurrent_streams is not None)
+        self.names = tuple(name for name, _ in self.places)
+        self.windows = tuple(
+            Window(one.requests_per_minute, name) for name, one in both if one.requests_per_minute is not None
+        )
+
+
 class CallerLimits:
     """The limits of all callers. One per process; ``storage`` and ``streams`` may be shared between processes."""
 
     def __init__(self, storage: Storage, streams: StreamCounter, clock: Clock) -> None:
         self._clock = clock
         self._streams = streams
-        self._windows = FixedWindowRateLimiter(storage)
+        self._storage = storage
         self._own_streams = LocalStreams("fallback")
-        self._own_windows = FixedWindowRateLimiter(LocalCounters(clock))
-        self._items: dict[tuple[int, str], Window] = {}
+        self._own_storage = LocalCounters(clock)
+        self._plans: dict[str, Plan] = {}
         self._owed: list[str] = []
 
     def admit(self, caller: Caller) -> Admission:
         """Counts the request in. Raises LimitExceeded, with nothing counted; release the admission when it is done."""
-        key, tenant = caller.key_limits, caller.tenant_limits
-        if key.concurrent_streams is None and tenant.concurrent_streams is None:
-            admission = Admission(None, ())
-        else:
-            admission = self._take_places(caller)
-        if key.requests_per_minute is None and tenant.requests_per_minute is None:
+        plan = self._plan(caller)
+        admission = self._take_places(plan) if plan.places else Admission(None, ())
+        if not plan.windows:
             return admission
         try:
-            self._count_request(caller)
+            self._count_request(plan)
         except LimitExceeded:
             admission.release()
             raise
@@ -107,43 +119,41 @@ class CallerLimits:
     def headers(self, caller: Caller) -> tuple[tuple[bytes, bytes], ...]:
         """The tighter of the two request limits in OpenAI's response headers; empty without one."""
         found: tuple[int, int, float] | None = None
-        for name, limit in _per_minute(caller):
-            item = self._item(limit, name)
+        for window in self._plan(caller).windows:
             try:
-                reset_s, remaining = self._windows.get_window_stats(item, name)
+                left, ends_at_s = _stand(self._storage, window)
             except StoreUnavailable:
-                reset_s, remaining = self._own_windows.get_window_stats(item, name)
-            if found is None or remaining < found[1]:
-                found = (limit, remaining, max(0.0, reset_s - self._clock.now_s()))
+                left, ends_at_s = _stand(self._own_storage, window)
+            if found is None or left < found[1]:
+                found = (window.amount, left, ends_at_s)
         if found is None:
             return ()
-        limit, remaining, wait_s = found
+        limit, left, ends_at_s = found
         return (
             (NAME_LIMIT, b"%d" % limit),
-            (NAME_REMAINING, b"%d" % remaining),
-            (NAME_RESET, _duration(wait_s).encode()),
+            (NAME_REMAINING, b"%d" % left),
+            (NAME_RESET, _duration(max(0.0, ends_at_s - self._clock.now_s())).encode()),
         )
 
-    def _take_places(self, caller: Caller) -> Admission:
-        pairs = tuple(
-            (name, limit)
-            for name, limit in (
-                (_key_name(caller), caller.key_limits.concurrent_streams),
-                (_tenant_name(caller), caller.tenant_limits.concurrent_streams),
-            )
-            if limit is not None
-        )
+    def _plan(self, caller: Caller) -> Plan:
+        """A caller is the same object until its key's record changes."""
+        plan = self._plans.get(caller.key_id)
+        if plan is None or plan.caller is not caller:
+            plan = self._plans[caller.key_id] = Plan(caller)
+        return plan
+
+    def _take_places(self, plan: Plan) -> Admission:
         give_back = self._give_back
         try:
             if self._owed:
                 self._give_back(())
-            full = self._streams.acquire(pairs)
+            full = self._streams.acquire(plan.places)
         except StoreUnavailable:
             give_back = self._own_streams.release
-            full = self._own_streams.acquire(pairs)
+            full = self._own_streams.acquire(plan.places)
         if full is not None:
-            raise LimitExceeded("streams", _scope(full), dict(pairs)[full], STREAM_RETRY_S)
-        return Admission(give_back, tuple(name for name, _ in pairs))
+            raise LimitExceeded("streams", _scope(full), dict(plan.places)[full], STREAM_RETRY_S)
+        return Admission(give_back, plan.names)
 
     def _give_back(self, names: Sequence[str]) -> None:
         """Releases places, and those that an earlier call could not release; what fails now is owed."""
@@ -154,38 +164,30 @@ class CallerLimits:
             return
         self._owed.clear()
 
-    def _count_request(self, caller: Caller) -> None:
+    def _count_request(self, plan: Plan) -> None:
         try:
-            self._count_in(self._windows, caller)
+            self._count_in(self._storage, plan)
         except StoreUnavailable:
-            self._count_in(self._own_windows, caller)
+            self._count_in(self._own_storage, plan)
 
-    def _count_in(self, windows: FixedWindowRateLimiter, caller: Caller) -> None:
-        pairs = _per_minute(caller)
-        for name, limit in pairs[1:]:  # look at the tenant before the key is charged
-            if not windows.test(self._item(limit, name), name):
-                raise self._exceeded(windows, name, limit)
-        for name, limit in pairs:
-            if not windows.hit(self._item(limit, name), name):
-                raise self._exceeded(windows, name, limit)
+    def _count_in(self, storage: Storage, plan: Plan) -> None:
+        """The fixed-window strategy of the library, for several windows that stand or fall together."""
+        windows = plan.windows
+        for window in windows[1:]:  # look at the tenant before the key is charged
+            if storage.get(window.key) >= window.amount:
+                raise self._exceeded(storage, window)
+        for window in windows:
+            if storage.incr(window.key, MINUTE_S) > window.amount:
+                raise self._exceeded(storage, window)
 
-    def _exceeded(self, windows: FixedWindowRateLimiter, name: str, limit: int) -> LimitExceeded:
-        reset_s = windows.get_window_stats(self._item(limit, name), name).reset_time
-        wait_s = min(max(reset_s - self._clock.now_s(), 0.0), 60.0)
-        return LimitExceeded("requests", _scope(name), limit, wait_s)
-
-    def _item(self, limit: int, name: str) -> Window:
-        item = self._items.get((limit, name))
-        if item is None:
-            item = self._items[limit, name] = Window(limit, name)
-        return item
+    def _exceeded(self, storage: Storage, window: Window) -> LimitExceeded:
+        wait_s = min(max(storage.get_expiry(window.key) - self._clock.now_s(), 0.0), float(MINUTE_S))
+        return LimitExceeded("requests", _scope(window.name), window.amount, wait_s)
 
 
-def _per_minute(caller: Caller) -> tuple[tuple[str, int], ...]:
-    """(counter, limit) of the key, then of the tenant; those without a limit are left out."""
-    key, tenant = caller.key_limits.requests_per_minute, caller.tenant_limits.requests_per_minute
-    pairs = ((_key_name(caller), key), (_tenant_name(caller), tenant))
-    return tuple((name, limit) for name, limit in pairs if limit is not None)
+def _stand(storage: Storage, window: Window) -> tuple[int, float]:
+    """(requests left, Unix end) of the window now."""
+    return max(0, window.amount - storage.get(window.key)), storage.get_expiry(window.key)
 
 
 def _key_name(caller: Caller) -> str:

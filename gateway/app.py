@@ -7,7 +7,7 @@ Routes are matched on the decoded path exactly; there is no redirect of slashes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,6 +74,17 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
     raise GatewayError.not_found()
 
 
+class Express:
+    """Model calls go straight to their endpoint; every other path takes the route table."""
+
+    def __init__(self, exact: Mapping[str, App], router: App) -> None:
+        self._exact = exact
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._exact.get(scope["path"], self._router)(scope, receive, send)
+
+
 def build_app(endpoints: Endpoints, frames: Frames) -> tuple[App, Inflight]:
     """The whole ASGI application, and its Inflight frame for whoever drains it."""
     routes = [
@@ -92,7 +103,8 @@ def build_app(endpoints: Endpoints, frames: Frames) -> tuple[App, Inflight]:
         if frames.metrics_open:
             open_paths = open_paths | {METRICS_PATH}
     router = Router(routes=routes, default=not_found, redirect_slashes=False)
-    inflight = Inflight(router, frames.max_inflight, frames.on_shed, frames.audit_full)
+    exact = {"/v1/responses": endpoints.responses, "/backend-api/codex/responses": endpoints.responses}
+    inflight = Inflight(Express(exact, router), frames.max_inflight, frames.on_shed, frames.audit_full)
     return _framed(inflight, frames, open_paths), inflight
 
 

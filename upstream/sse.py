@@ -31,6 +31,10 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _TYPE_LEAD: Final = b'{"type":"'
 _TERMINAL_WORDS: Final = (b'"response"', b'"error"')
+# the terminal event as the backend writes it: one data line whose type comes first
+_PLAIN_TERMINAL: Final = re.compile(
+    rb'(?:^|\n)data: ?(?=\{"type":"(response\.completed|response\.failed|response\.incomplete|error)")(\{)'
+)
 _SEQUENCE: Final = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
 
 
@@ -203,6 +207,9 @@ def find_terminal(block: bytes) -> Terminal | None:
     """
     if b'"response"' not in block and b'"error"' not in block:
         return None
+    last = _PLAIN_TERMINAL.search(block, max(0, block.rfind(b"\n\n", 0, -2)))
+    if last is not None and block.endswith(b"\n\n") and block.find(b"\n", last.end()) == len(block) - 2:
+        return Terminal(last[1].decode("ascii"), block[last.start(2) : -2], len(block))
     if b"\r" in block:
         return _first_terminal(block)
     at = _next_word(block, 0)
