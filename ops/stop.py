@@ -2,7 +2,8 @@
 
 A signal that reaches the process twice because the whole process group got it, or because a wrapper passed it on,
 counts once: repeats within ``COALESCE_S`` are one. Workers hear of it through a pipe from their supervisor and
-never by signal, so that a terminal's Ctrl-C and the supervisor's word are not counted twice.
+never by signal, so that a terminal's Ctrl-C and the supervisor's word are not counted twice. SIGHUP does nothing:
+settings are read at the start only, and a closed terminal is no reason to end.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ class Stop:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self.request)
+        loop.add_signal_handler(signal.SIGHUP, _ignore)
 
     def on_pipe(self, control_fd: int) -> None:
         """Obeys the supervisor: DRAIN, QUICK, and its death (end of file) as QUICK. Signals are ignored."""
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, lambda: None)
+        for number in (*SIGNALS, signal.SIGHUP):
+            loop.add_signal_handler(number, _ignore)
         os.set_blocking(control_fd, False)
         loop.add_reader(control_fd, self._read, control_fd)
 
@@ -63,3 +65,7 @@ class Stop:
             self.quick.set()
         if not words:
             asyncio.get_running_loop().remove_reader(control_fd)
+
+
+def _ignore() -> None:
+    """Not SIG_IGN, which children would inherit."""
