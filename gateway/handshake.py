@@ -22,8 +22,8 @@ HANDSHAKE_TYPES: Final = frozenset(
 _FAILURE_TYPES: Final = frozenset({"response.failed", "error"})
 _HANDSHAKE_WORDS: Final = frozenset(kind.encode() for kind in HANDSHAKE_TYPES)
 _FAILURE_WORDS: Final = frozenset(kind.encode() for kind in _FAILURE_TYPES)
-# a data line that says its type first; no text inside JSON can begin a line
-_PLAIN: Final = re.compile(rb'^data: ?\{"type":"([a-z0-9_.]+)"', re.MULTILINE)
+# an event that says its type first, with nothing before it but its name
+_PLAIN: Final = re.compile(rb'(?:event:[^\n]*\n)?data: ?\{"type":"([a-z0-9_.]+)"')
 
 
 class Handshake:
@@ -62,17 +62,22 @@ class Handshake:
 
     def _promising(self, block: bytes) -> bool:
         """True when the block holds an event that is not a handshake; raises for a replaceable failure."""
-        for match in _PLAIN.finditer(block):
-            kind = match[1]
-            if kind not in _HANDSHAKE_WORDS:
-                if kind in _FAILURE_WORDS:
-                    break
+        at = 0
+        while b"\r" not in block and (match := _PLAIN.match(block, at)) is not None:
+            if match[1] in _FAILURE_WORDS:
+                break
+            if match[1] not in _HANDSHAKE_WORDS:
                 return True
+            at = block.find(b"\n\n", match.end()) + 2
+            if at == len(block):
+                return False
         return self._closer_look(block)
 
     def _closer_look(self, block: bytes) -> bool:
         """The same, event by event, for what the plain form does not settle."""
         for event in split_events(block):
+            if not event.data:
+                continue  # a comment promises nothing
             kind = event.type
             if kind in _FAILURE_TYPES:
                 error = classify_event(kind, event.data, self._clock.now_s())

@@ -25,6 +25,7 @@ from gateway.exchange import Exchange
 from gateway.handshake import Handshake
 from gateway.journey import Journey
 from gateway.ownership import Ownership
+from gateway.refusals import Refusals
 from gateway.types import RelayRequest
 from ops.clock import Clock
 from router.lease import Lease
@@ -82,6 +83,7 @@ class Relay:
     policy: RelayPolicy
     clock: Clock
     observer: AttemptObserver
+    refusals: Refusals = field(default_factory=Refusals)
     windows_told: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
     """The rate-limit fields of each account's last answer: the same words again are not looked at again."""
 
@@ -106,9 +108,11 @@ class Relay:
                 credential = await self._credential(lease, journey)
                 response = await self.codex.send(journey.upstream_request(lease.account), lease.account, credential)
                 held = await self.handshake.hold(response)
+                for account in self.refusals.served(lease.account.id, lease.started_s):
+                    await self.tokens.condemn(account, "the upstream refuses even a fresh token, and serves others")
             except (UpstreamError, CredentialError) as error:
                 _close(response)
-                await self._failed(journey, exchange, lease, credential, error)
+                self._failed(journey, exchange, lease, credential, error)
             except BaseException:
                 _close(response)
                 lease.release(CANCELLED)
@@ -136,7 +140,7 @@ class Relay:
         if action.wait_s:
             await self.clock.sleep(action.wait_s)
 
-    async def _failed(
+    def _failed(
         self,
         journey: Journey,
         exchange: Exchange,
@@ -155,7 +159,7 @@ class Relay:
         fault = error.kind.value if isinstance(error, UpstreamError) else outcome.kind.value
         self.observer.attempt(exchange, account_id, outcome, fault, action.verb.value)
         if outcome.kind is OutcomeKind.AUTH and outcome.after_refresh and isinstance(error, UpstreamError):
-            await self.tokens.condemn(lease.account, "the upstream refuses even a fresh token")
+            self.refusals.refused(lease.account, self.clock.monotonic_s())
         if action.verb is RetryVerb.GIVE_UP:
             if isinstance(error, CredentialError):
                 none = NoAccount(NoAccountReason.UNUSABLE)
