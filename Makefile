@@ -12,7 +12,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-PYTHON ?= python3
+# Debian's own interpreter is built with profile-guided optimisation and costs about a fifth less CPU than one built
+# without; another python3 does where it is missing or has no venv.
+PYTHON ?= $(firstword $(shell for one in /usr/bin/python3 python3; do \
+    "$$one" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$one"; done) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
