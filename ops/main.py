@@ -143,6 +143,7 @@ def server_for(settings: Settings, app: object, values: ServerValues) -> Gateway
         body_idle_timeout_s=server.body_idle_timeout_s,
         body_min_bytes_per_s=server.body_min_bytes_per_s,
         write_stall_s=server.write_stall_s,
+        keep_alive_s=server.keep_alive_s,
     )
     return make_server(app, make_protocol(connection, SystemClock()), values)
 
@@ -150,11 +151,11 @@ def server_for(settings: Settings, app: object, values: ServerValues) -> Gateway
 def settle_memory() -> None:
     """What was built at start lives for ever: the collector need not look at it again, nor after every request.
 
-    A request leaves hardly any cycles; the young generation is looked at after tens of thousands of allocations.
+    A request leaves hardly any cycles, so the young generation is looked at seldom, and the old one more seldom still.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(10_000, 20, 20)
 
 
 async def prepare(settings: Settings) -> None:
