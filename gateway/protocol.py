@@ -33,6 +33,7 @@ from uvicorn.server import ServerState
 from gateway.cycle import RelayCycle
 from gateway.departure import CONNECTION_KEY
 from gateway.errors import GatewayError, body, headers
+from gateway.sweep import Sweep
 from ops.clock import Clock
 
 ProtocolClass = type[HttpToolsProtocol]
@@ -78,7 +79,7 @@ class Outlet:
 
     def __init__(self, transport: asyncio.Transport, connection: RelayConnection) -> None:
         self._transport = transport
-        self._connection = connection
+        self._connection: RelayConnection | None = connection
         self.written = 0
         self.is_closing = transport.is_closing
         self.expects_head = False
@@ -101,47 +102,17 @@ class Outlet:
         if self._head:
             self.write(b"")
 
+    def part(self) -> None:
+        """The connection is gone; what is written or closed from now on goes nowhere."""
+        self._connection = None
+
     def close(self) -> None:
         self.flush()
-        self._connection.finish()
+        if self._connection is not None:
+            self._connection.finish()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)
-
-
-class Sweep:
-    """Looks at every connection of the process once a tick; sleeps while there is none."""
-
-    def __init__(self, values: ConnectionValues, clock: Clock) -> None:
-        self._values = values
-        self._clock = clock
-        self._connections: set[RelayConnection] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def watched(self) -> int:
-        """How many connections there are."""
-        return len(self._connections)
-
-    def add(self, connection: RelayConnection) -> None:
-        self._connections.add(connection)
-        if self._timer is None:
-            self._timer = connection.loop.call_later(self._values.tick_s, self._tick, connection.loop)
-
-    def discard(self, connection: RelayConnection) -> None:
-        self._connections.discard(connection)
-
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        self.look()
-        if self._connections:
-            self._timer = loop.call_later(self._values.tick_s, self._tick, loop)
-
-    def look(self) -> None:
-        """Cuts every connection that is past a deadline now."""
-        now_s = self._clock.monotonic_s()
-        for connection in tuple(self._connections):
-            connection.check(now_s)
 
 
 class RelayConnection(HttpToolsProtocol):
@@ -170,6 +141,7 @@ class RelayConnection(HttpToolsProtocol):
         self.on_departure: Callable[[], None] | None = None
         self._socket: asyncio.Transport | None = None
         self._outlet: Outlet | None = None
+        self._intake: Intake | None = None
 
     # -- the transport's side ---------------------------------------------------------------------------------
 
@@ -185,6 +157,10 @@ class RelayConnection(HttpToolsProtocol):
         self._phase = Phase.DEAF
         self._tell_departure()
         super().connection_lost(exc)
+        # what holds each other is parted here, so that the memory is free at once and not at the next collection
+        if self._outlet is not None:
+            self._outlet.part()
+        self.scope = None  # type: ignore[assignment]  # nothing asks for it any more
 
     def eof_received(self) -> None:
         """The client is gone, or says that it will not listen to us for long; both are a departure."""
@@ -271,6 +247,38 @@ class RelayConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._phase = Phase.SERVING
         super().on_message_complete()
+
+    # -- long bodies ------------------------------------------------------------------------------------------
+
+    def take_body(self, length: int) -> bool:
+        """Reads the rest of the body, which has ``length`` bytes in all, past the parser; False when that does not pay.
+
+        The cycle's ``body`` is whole when ``more_body`` is no longer set.
+        """
+        if self._phase is not Phase.BODY or self._socket is None or length - self._arrived < WORTH_BYTES:
+            return False
+        if self._intake is None:
+            self._intake = Intake(self, self.cycle.body, length - self._arrived + len(self.cycle.body))
+            self._socket.set_protocol(self._intake)
+            self.flow.resume_reading()
+        return True
+
+    def body_progress(self, size: int) -> None:
+        self._arrived += size
+
+    def body_taken(self, body: bytearray) -> None:
+        self._end_intake()
+        self.parser = httptools.HttpRequestParser(self)  # the old one still waits for the body
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the base does
+        self._phase = Phase.SERVING
+        self.cycle.body = body
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+
+    def _end_intake(self) -> None:
+        if self._intake is not None and self._socket is not None:
+            self._intake = None
+            self._socket.set_protocol(self)
 
     def on_response_complete(self) -> None:
         """The sweep ends idle connections, so no timer is set; nothing is ever queued behind a request."""
@@ -406,6 +414,8 @@ class RelayConnection(HttpToolsProtocol):
         self.cycle.keep_alive = False
 
     def _enter(self, phase: Phase) -> None:
+        if self._intake is not None:
+            self._end_intake()
         self._phase = phase
         self._arrived = self._seen = 0
         self._since_s = self._progress_s = self.clock.monotonic_s()
@@ -418,5 +428,7 @@ def _timeout(message: str) -> GatewayError:
 def make_protocol(values: ConnectionValues, clock: Clock) -> ProtocolClass:
     """The protocol class for ``uvicorn.Config(http=...)``; all its connections share one sweep."""
     return type(
-        "BoundRelayConnection", (RelayConnection,), {"values": values, "clock": clock, "sweep": Sweep(values, clock)}
+        "BoundRelayConnection",
+        (RelayConnection,),
+        {"values": values, "clock": clock, "sweep": Sweep(values.tick_s, clock)},
     )
