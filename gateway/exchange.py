@@ -20,13 +20,13 @@ SCOPE_KEY: Final = "codex_relay.exchange"
 @dataclass(slots=True)
 class Exchange:
     """``started_s`` and ``first_event_s`` are monotonic; ``end`` is why a stream ended (a closed set of words);
-    ``disordered``: the upstream's sequence numbers repeated or jumped."""
+    ``disordered``: the upstream's sequence numbers repeated or jumped. ``route`` is ``none`` until one is found."""
 
     id: str
     method: str
     path: str
     started_s: float
-    route: str = "other"
+    route: str = "none"
     caller: Caller | None = None
     model: str | None = None
     stream: bool = False

@@ -41,6 +41,7 @@ _ATTEMPT_WORDS = {
     "revoked": "cancelled",
 }
 """What the end of a stream says of its attempt; every other end is the fault's own word."""
+_PATH_CHARS = 200
 _FOR_A_PERSON = frozenset({"upstream_blocked", "redirect"})
 """Faults that no retry mends: the edge blocks our network, or the backend has moved."""
 
@@ -179,7 +180,7 @@ def _line(exchange: Exchange, took_s: float) -> dict[str, Any]:
         "duration_ms": round(took_s * 1e3, 2),
     }
     if exchange.route == "none":
-        line["path"] = exchange.path
+        line["path"] = exchange.path[:_PATH_CHARS]
     if caller is not None:
         line["tenant"], line["key"] = caller.tenant_id, caller.key_id
     if exchange.error_code is not None:

@@ -26,7 +26,7 @@ def test_an_exchange_begins_as_nobody_has_answered_and_is_found_in_its_scope() -
     made = new_exchange(scope, 5.0, "req_1")
     assert exchange_of(scope) is made
     assert (made.id, made.method, made.path, made.started_s) == ("req_1", "POST", "/x", 5.0)
-    assert (made.status, made.attempts, made.caller, made.error_code, made.route) == (0, 0, None, None, "other")
+    assert (made.status, made.attempts, made.caller, made.error_code, made.route) == (0, 0, None, None, "none")
 
 
 def test_a_scope_without_an_exchange_is_a_fault_of_ours() -> None:
