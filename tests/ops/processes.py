@@ -219,7 +219,7 @@ async def start(folder: Path, *words: str, wait: bool = True, **options: Any) ->
 
 async def kill(one: Serving) -> None:
     """Ends the process and its workers at once."""
-    pids = []
+    pids: list[int] = []
     with contextlib.suppress(AssertionError):
         pids += one.worker_pids.values()
     if one.process.returncode is None:
