@@ -168,15 +168,16 @@ class _Adapter:
             return it.user_message(raw), ()
         if first != b"[":
             raise GatewayError.invalid("input must be a text or a list of items.", "input")
+        items = bytes(raw)
         if self.codex:
-            return bytes(raw), it.sealed_of(raw, digest)
-        sealed, found = it.look_at(raw, digest)
+            return items, it.sealed_of(items, digest)
+        sealed, found = it.look_at(items, digest)
         if not found:
-            return bytes(raw), sealed
+            return items, sealed
         for index, words in found.items():
             for word in words:
                 self.change(word, f"input[{index}]", f.ITEM_REASONS[word])
-        content, kept = it.mend(raw, found)
+        content, kept = it.mend(items, found)
         positions = {old: new for new, old in enumerate(kept)}
         return content, tuple((positions[old], d) for old, d in sealed if old in positions)
 

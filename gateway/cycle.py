@@ -11,12 +11,39 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from gateway.departure import CONNECTION_KEY
+from gateway.intake import WORTH_BYTES, declared_length
+
 _FIELD: Final = b"%b: %b\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class RelayCycle(RequestResponseCycle):
     """Made by RelayConnection for each request."""
+
+    async def receive(self) -> Any:
+        """The ASGI ``receive``. A long body of declared length comes as one message, read into one buffer."""
+        if not (self.more_body and self._take_body()):
+            return await super().receive()
+        while self.more_body and not self.disconnected and not self.response_complete:
+            self.message_event.clear()
+            await self.message_event.wait()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = self.body, bytearray()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    def _take_body(self) -> bool:
+        if self.disconnected or self.response_complete:
+            return False
+        scope: Any = self.scope
+        length = declared_length(scope["headers"])
+        if length < WORTH_BYTES or not scope[CONNECTION_KEY].take_body(length):
+            return False
+        if self.waiting_for_100_continue:
+            self.waiting_for_100_continue = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return True
 
     async def send(self, message: Any) -> None:
         """The ASGI ``send``; waits while the client does not take what was written."""

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.errors import GatewayError
+from gateway.shorten import KEPT, shortened
 
 EMPTY: Final = Raw()
 
@@ -83,13 +84,13 @@ Faults = dict[int, tuple[str, ...]]
 """What has to be mended, as adaptation words, by the index of the item."""
 
 
-def look_at(items: Raw, digest: Callable[[bytes], bytes]) -> tuple[tuple[Sealed, ...], Faults]:
+def look_at(items: bytes, digest: Callable[[bytes], bytes]) -> tuple[tuple[Sealed, ...], Faults]:
     """(encrypted parts, oldest first; faults) of all items, in one pass when there is nothing odd among them.
 
     Raises GatewayError that names the item which is not what it should be.
     """
     try:
-        plain = _PLAIN_HEADS.decode(items)
+        plain = _decoded_short(_PLAIN_HEADS, items)
     except msgspec.ValidationError:
         heads = _decoded(_HEADS, items)
         return sealed_parts(heads, digest), faults(heads)
@@ -99,12 +100,29 @@ def look_at(items: Raw, digest: Callable[[bytes], bytes]) -> tuple[tuple[Sealed,
     return sealed_parts(plain, digest), faults(plain)
 
 
-def sealed_of(items: Raw, digest: Callable[[bytes], bytes]) -> tuple[Sealed, ...]:
+def sealed_of(items: bytes, digest: Callable[[bytes], bytes]) -> tuple[Sealed, ...]:
     """The encrypted parts alone. Raises GatewayError that names the item which is not what it should be."""
-    return sealed_parts(_decoded(_SEALED_HEADS, items), digest)
+    try:
+        heads = _decoded_short(_SEALED_HEADS, items)
+    except msgspec.ValidationError:
+        heads = _decoded(_SEALED_HEADS, items)
+    return sealed_parts(heads, digest)
 
 
-def _decoded(decoder: msgspec.json.Decoder[list[Any]], items: Raw) -> list[Any]:
+def _decoded_short(decoder: msgspec.json.Decoder[list[Any]], items: bytes) -> list[Any]:
+    """The heads, without a walk through enormous content; with it when a telling member may be part of that."""
+    short = shortened(items)
+    heads = decoder.decode(short)
+    if short is not items and any(
+        len(head.encrypted_content or "") >= KEPT or len(head.id or "") >= KEPT or len(head.call_id or "") >= KEPT
+        or len(head.type) >= KEPT
+        for head in heads
+    ):  # fmt: skip
+        return decoder.decode(items)
+    return heads
+
+
+def _decoded(decoder: msgspec.json.Decoder[list[Any]], items: bytes) -> list[Any]:
     try:
         return decoder.decode(items)
     except msgspec.ValidationError as error:
@@ -148,7 +166,7 @@ def faults(heads: Sequence[Head | _PlainHead]) -> Faults:
     return found
 
 
-def mend(items: Raw, found: Faults) -> tuple[bytes, list[int]]:
+def mend(items: bytes, found: Faults) -> tuple[bytes, list[int]]:
     """(``input`` with the faulty items mended, indices of the items that stay)."""
     pieces: list[bytes | Raw] = []
     kept: list[int] = []

@@ -33,6 +33,8 @@ from uvicorn.server import ServerState
 from gateway.cycle import RelayCycle
 from gateway.departure import CONNECTION_KEY
 from gateway.errors import GatewayError, body, headers
+from gateway.intake import WORTH_BYTES, Intake
+from gateway.outlet import Outlet
 from gateway.sweep import Sweep
 from ops.clock import Clock
 
@@ -42,7 +44,6 @@ RATE_GRACE_S: Final = 20.0
 LONGEST_URL_BYTES: Final = 65_535
 CUT_KEY: Final = "codex_relay.cut"
 """In the scope of a request whose connection was cut: ``body_timeout`` or ``client_stalled``."""
-_INTERIM: Final = b"HTTP/1.1 100 "
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,52 +68,6 @@ class Phase(IntEnum):
     SERVING = 3  # the whole request is here
     DEAF = 4  # nothing more is read as a request; the connection ends with the answer
     LINGERING = 5  # answered; the rest of the body is read and thrown away for a moment
-
-
-class Outlet:
-    """The transport as the response cycle sees it: writes are counted, closing is the connection's decision.
-
-    The head of an answer waits for the first piece of its body, and both go out by one call to the kernel.
-    """
-
-    __slots__ = ("_connection", "_head", "_transport", "expects_head", "is_closing", "written")
-
-    def __init__(self, transport: asyncio.Transport, connection: RelayConnection) -> None:
-        self._transport = transport
-        self._connection: RelayConnection | None = connection
-        self.written = 0
-        self.is_closing = transport.is_closing
-        self.expects_head = False
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        if self.expects_head:
-            if not data.startswith(_INTERIM):
-                self.expects_head = False
-                self._head = data
-                return
-        elif self._head:
-            data = self._head + data
-            self._head = b""
-        self.written += len(data)
-        self._transport.write(data)
-
-    def flush(self) -> None:
-        """Lets a head go that no body follows: the answer to HEAD."""
-        if self._head:
-            self.write(b"")
-
-    def part(self) -> None:
-        """The connection is gone; what is written or closed from now on goes nowhere."""
-        self._connection = None
-
-    def close(self) -> None:
-        self.flush()
-        if self._connection is not None:
-            self._connection.finish()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
 
 
 class RelayConnection(HttpToolsProtocol):
@@ -160,6 +115,7 @@ class RelayConnection(HttpToolsProtocol):
         # what holds each other is parted here, so that the memory is free at once and not at the next collection
         if self._outlet is not None:
             self._outlet.part()
+        self._intake = None
         self.scope = None  # type: ignore[assignment]  # nothing asks for it any more
 
     def eof_received(self) -> None:
