@@ -22,7 +22,7 @@ from auth.types import Caller
 from gateway.errors import GatewayError
 from gateway.exchange import exchange_of
 from gateway.info import reply
-from gateway.middleware import Receive, Scope, Send
+from gateway.middleware import Receive, Scope, Send, caller_with
 from ops.clock import Clock
 from router.explain import Explanation
 from router.pool import AccountPool
@@ -55,8 +55,7 @@ class CodexPaths:
         exchange.route = "whoami" if what == "whoami" else "wham"
         if scope["method"] != "GET":
             raise GatewayError.method_not_allowed("GET")
-        caller = exchange.caller
-        assert caller is not None
+        caller = caller_with(exchange, "relay")
         await reply(scope, send, msgspec.json.encode(self._answer(what, caller, scope["scheme"])))
 
     def _answer(self, what: str, caller: Caller, scheme: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import msgspec
 from gateway.catalog import ModelCatalog, find
 from gateway.errors import GatewayError
 from gateway.exchange import exchange_of
-from gateway.middleware import Receive, Scope, Send
+from gateway.middleware import Receive, Scope, Send, caller_with
 from store.base import Store
 from store.errors import StoreError
 
@@ -58,6 +58,7 @@ class ModelsEndpoint:
         exchange = exchange_of(scope)
         exchange.route = "models"
         _only_get(scope)
+        caller_with(exchange, "relay")
         await self._catalog.refresh()
         model_id = scope.get("path_params", {}).get("model_id")
         if self._native or b"client_version=" in scope["query_string"]:

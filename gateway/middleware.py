@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from auth.errors import AuthError
 from auth.keys import KeyDirectory
+from auth.types import Caller
 from gateway.departure import ClientGone
 from gateway.errors import GatewayError, error_response, from_auth
 from gateway.exchange import Exchange, RequestIds, exchange_of, new_exchange
@@ -97,6 +98,15 @@ class ClientAuth:
                 raise from_auth(error) from error
             exchange_of(scope).caller = caller
         await self._app(scope, receive, send)
+
+
+def caller_with(exchange: Exchange, scope: str) -> Caller:
+    """Who calls, if the key may do what ``scope`` names. Raises GatewayError ``forbidden``."""
+    caller = exchange.caller
+    assert caller is not None
+    if scope not in caller.scopes:
+        raise GatewayError.forbidden(f"it lacks the scope {scope}")
+    return caller
 
 
 class Inflight:

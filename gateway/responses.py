@@ -10,7 +10,7 @@ limits, its idempotency key, its entry among the running requests of its key.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from gateway.errors import GatewayError, from_limit
 from gateway.exchange import Exchange, exchange_of
 from gateway.guard import values_of
 from gateway.idempotency import Claim, IdempotencyGate
-from gateway.middleware import Scope, Send
+from gateway.middleware import Scope, Send, caller_with
 from gateway.parse import RequestParser
 from gateway.protocol import CUT_KEY
 from gateway.revocation import RunningRequests
@@ -38,6 +38,7 @@ class Gates:
     limits: CallerLimits
     idempotency: IdempotencyGate
     running: RunningRequests
+    on_shed: Callable[[str], None]
 
 
 class ResponsesEndpoint:
@@ -54,8 +55,7 @@ class ResponsesEndpoint:
         exchange.route = "responses"
         if scope["method"] != "POST":
             raise _wrong_method(scope)
-        caller = exchange.caller
-        assert caller is not None
+        caller = caller_with(exchange, "relay")
         request = await self._parser.parse(scope, receive, exchange)
         exchange.model, exchange.stream, exchange.adaptations = request.model, request.stream, request.adaptations
         claim = self._claim(caller, scope)
@@ -91,6 +91,7 @@ class ResponsesEndpoint:
         except LimitExceeded as error:
             if claim is not None:
                 claim.end(answered=False)
+            self._gates.on_shed("rate_limited" if error.limit_name == "requests" else "too_many_streams")
             raise from_limit(error) from error
         finally:
             exchange.extra_headers = limits.headers(caller)

@@ -217,7 +217,7 @@ class _Builder:
         )
         readiness = Readiness(audit)
         running = RunningRequests(keys, clock)
-        endpoints = self._endpoints(self._gates(stack, running), relay, table, catalog, readiness)
+        endpoints = self._endpoints(self._gates(stack, running, observer), relay, table, catalog, readiness)
         frames = self._frames(keys, observer, audit)
         app, inflight = build_app(endpoints, frames)
         background = Background(
@@ -333,18 +333,18 @@ class _Builder:
             Limits(limits.tenant_requests_per_minute, limits.tenant_concurrent_streams),
         )
 
-    def _gates(self, stack: contextlib.AsyncExitStack, running: RunningRequests) -> Gates:
+    def _gates(self, stack: contextlib.AsyncExitStack, running: RunningRequests, observer: Observer) -> Gates:
         """Local counters for one process; a small shared file for several."""
         clock = self.clock
         if self.seat.counters is None:
             limits = CallerLimits(LocalCounters(clock), LocalStreams(self.seat.name), clock)
-            return Gates(limits, IdempotencyGate(clock), running)
+            return Gates(limits, IdempotencyGate(clock), running, observer.shed)
         file = CounterFile(self.seat.counters)
         stack.callback(file.close)
         streams = SharedStreams(file, self.seat.name)
         streams.clear_owner(self.seat.name)
         counters = SharedCounters(file, clock)
-        return Gates(CallerLimits(counters, streams, clock), IdempotencyGate(clock, counters), running)
+        return Gates(CallerLimits(counters, streams, clock), IdempotencyGate(clock, counters), running, observer.shed)
 
     def _endpoints(
         self, gates: Gates, relay: Relay, table: ModelTable, catalog: ModelCatalog, readiness: Readiness

@@ -142,6 +142,18 @@ async def test_requests_per_minute_end_in_429_with_the_way_back(tmp_path: Path, 
         assert "x-ratelimit-limit-requests" not in other.headers
 
 
+async def test_a_key_without_the_scope_serves_no_call(tmp_path: Path) -> None:
+    """A key for metrics, tasks or administration is good for that alone."""
+    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url) as scene:
+        secret, _ = await scene.gateway.make_key(scopes=frozenset({"metrics", "admin", "tasks"}))
+        headers = {"authorization": f"Bearer {secret.reveal()}"}
+        for method, path in PATHS[:-1]:
+            answer = await bare(scene, method, path, headers)
+            assert answer.status_code == 403, path
+            assert answer.json()["error"]["code"] == "forbidden"
+        assert upstream.requests == 0
+
+
 @pytest.mark.parametrize("scope", ["key", "tenant"])
 async def test_streams_at_once_end_in_429_until_one_is_over(tmp_path: Path, scope: str) -> None:
     limits = Limits(concurrent_streams=1)
@@ -156,6 +168,7 @@ async def test_streams_at_once_end_in_429_until_one_is_over(tmp_path: Path, scop
             refused = await scene.relay(authorization=bearer)
             assert (refused.status, refused.code) == (429, "rate_limited")
             assert refused.headers["retry-after"] == "1"
+            assert await scene.metric("relay_shed_total", reason="too_many_streams") == 1
             assert (await scene.relay()).status == 200
         await eventually(lambda: nothing_left(scene))
         assert (await scene.relay(authorization=bearer)).status == 200
