@@ -14,6 +14,7 @@ A store that does not answer stops none of them: they go on with what they know 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
@@ -41,6 +42,7 @@ KEEP_INTERVAL_S: Final = 5.0
 DISCOVER_INTERVAL_S: Final = 15.0
 PROBE_INTERVAL_S: Final = 1.0
 WATCH_INTERVAL_S: Final = 0.5
+LAG_KEPT_S: Final = 60.0
 REVOKE_INTERVAL_S: Final = 5.0
 SWEEP_INTERVAL_S: Final = 600.0
 PROBE_CLAIM_S: Final = 20.0
@@ -271,7 +273,10 @@ class Background:
         await self.store.purge()
 
     async def _watch(self) -> None:
+        """Tells the worst lag of the last minute: a reader that looks now and then must see a stall, too."""
+        lags: deque[float] = deque(maxlen=round(LAG_KEPT_S / WATCH_INTERVAL_S))
         while True:
             before_s = self.clock.monotonic_s()
             await self.clock.sleep(WATCH_INTERVAL_S)
-            self.observer.loop_lag(max(0.0, self.clock.monotonic_s() - before_s - WATCH_INTERVAL_S))
+            lags.append(max(0.0, self.clock.monotonic_s() - before_s - WATCH_INTERVAL_S))
+            self.observer.loop_lag(max(lags))

@@ -110,7 +110,7 @@ CATALOGUE: Final = {
         _d("relay_upstream_seq_anomaly_total", "counter", "Streams whose sequence numbers were not in order."),
         _d("relay_audit_dropped_total", "counter", "Audit records lost because the queue was full."),
         _d("relay_log_dropped_total", "counter", "Log lines lost because nobody read them."),
-        Description("relay_loop_lag_seconds", "gauge", "Last delay of the event loop, of the worst worker.",
+        Description("relay_loop_lag_seconds", "gauge", "Worst delay of the event loop within a minute, of the worst worker.",
                     multiprocess="livemax"),
         Description("relay_hot_store_degraded", "gauge", "1 while the shared hot state cannot be reached.",
                     multiprocess="livemax"),
