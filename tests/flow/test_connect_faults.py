@@ -18,19 +18,27 @@ from tests.flow.stage import Stage, ended, stage, tried
 
 SHORT = {"first_event_timeout_s": 0.3, "connect_timeout_s": 0.3}
 HEALTHY = ["ok", "ok"]
+THREE = ["ok", "ok", "ok"]
 
 
 async def gives_up_on_the_route(scene: Stage, outcome: str, *, code: str = "upstream_error") -> None:
-    """Two attempts, 502, and no account is blamed."""
+    """Two attempts though a third account is there, 502, and no account is blamed."""
     answer = await scene.relay()
     await scene.prove(
-        answer, status=502, code=code, states=HEALTHY, strikes=[0, 0], attempts=2, metric=tried(outcome, 2), within_s=3
+        answer,
+        status=502,
+        code=code,
+        states=THREE,
+        strikes=[0, 0, 0],
+        attempts=2,
+        metric=tried(outcome, 2),
+        within_s=3,
     )
 
 
 @pytest.mark.fault("B1")
 async def test_a_refused_connection_is_tried_twice_and_blames_no_account(tmp_path: Path) -> None:
-    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url) as scene:
+    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url, accounts=3) as scene:
         upstream.refuse()
         await gives_up_on_the_route(scene, "connect_refused")
 
@@ -62,14 +70,14 @@ async def test_refusals_in_a_row_open_the_route_and_one_good_answer_closes_it(tm
 
 @pytest.mark.fault("B2")
 async def test_a_black_hole_is_left_after_the_connect_timeout(tmp_path: Path) -> None:
-    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url, upstream=SHORT) as scene:
+    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url, upstream=SHORT, accounts=3) as scene:
         await upstream.swallow()
         await gives_up_on_the_route(scene, "connect_timeout")
 
 
 @pytest.mark.fault("B3")
 async def test_a_name_that_does_not_resolve_is_a_502(tmp_path: Path) -> None:
-    async with stage(tmp_path, "http://no-such-host.invalid/backend-api/codex") as scene:
+    async with stage(tmp_path, "http://no-such-host.invalid/backend-api/codex", accounts=3) as scene:
         await gives_up_on_the_route(scene, "dns_error")
 
 
@@ -82,11 +90,11 @@ async def test_pooled_connections_go_on_when_the_name_stops_to_resolve(
 
     async with FaultyUpstream() as upstream:
         base_url = upstream.base_url.replace("127.0.0.1", "localhost")
-        async with stage(tmp_path, base_url) as scene:
+        async with stage(tmp_path, base_url, accounts=3) as scene:
             assert (await scene.relay()).status == 200
             monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lost)
             answer = await scene.relay()
-            await scene.prove(answer, status=200, code=None, states=HEALTHY, attempts=1, metric=ended("completed", 2))
+            await scene.prove(answer, status=200, code=None, states=THREE, attempts=1, metric=ended("completed", 2))
             await upstream.drop_connections()
             await gives_up_on_the_route(scene, "dns_error")
 
@@ -98,7 +106,7 @@ async def test_a_certificate_that_is_not_right_ends_the_attempt_before_a_byte_is
 ) -> None:
     async with FaultyUpstream(certificate=shown) as upstream:
         (tmp_path / "ca.pem").write_bytes(upstream.ca_pem)
-        async with stage(tmp_path, upstream.base_url, upstream={"ca_file": tmp_path / "ca.pem"}) as scene:
+        async with stage(tmp_path, upstream.base_url, upstream={"ca_file": tmp_path / "ca.pem"}, accounts=3) as scene:
             await gives_up_on_the_route(scene, "tls_error")
         assert upstream.requests == 0
 
@@ -119,7 +127,7 @@ async def test_the_right_certificate_of_the_same_authority_is_trusted(tmp_path: 
 async def test_a_listener_that_does_not_speak_our_tls_gets_no_request(tmp_path: Path, hello: Mode) -> None:
     async with FaultyUpstream() as upstream:
         upstream.on_client_hello = hello
-        async with stage(tmp_path, upstream.base_url.replace("http:", "https:")) as scene:
+        async with stage(tmp_path, upstream.base_url.replace("http:", "https:"), accounts=3) as scene:
             await gives_up_on_the_route(scene, "tls_error")
         assert upstream.requests == 0
 

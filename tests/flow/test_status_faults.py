@@ -15,6 +15,7 @@ from tests.fakes.faulty_wire import Mode
 from tests.flow.stage import ended, stage, tried
 
 HEALTHY = ["ok", "ok"]
+THREE = ["ok", "ok", "ok"]
 NO_MODEL = "The 'gpt-5.5' model is not supported when using Codex with a ChatGPT account."
 
 
@@ -22,7 +23,7 @@ NO_MODEL = "The 'gpt-5.5' model is not supported when using Codex with a ChatGPT
 async def test_a_page_of_the_edge_is_a_502_that_opens_the_route_and_blames_nobody(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url, clock=FakeClock()) as scene:
+    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url, clock=FakeClock(), accounts=3) as scene:
         upstream.default = statuses.cloudflare()
         for attempts, so_far in ((2, 2), (2, 4), (1, 5)):
             answer = await scene.relay()
@@ -30,8 +31,8 @@ async def test_a_page_of_the_edge_is_a_502_that_opens_the_route_and_blames_nobod
                 answer,
                 status=502,
                 code="upstream_blocked",
-                states=HEALTHY,
-                strikes=[0, 0],
+                states=THREE,
+                strikes=[0, 0, 0],
                 attempts=attempts,
                 metric=tried("upstream_blocked", so_far),
             )
@@ -159,15 +160,15 @@ async def test_a_complaint_about_the_request_comes_in_our_shape_and_is_not_tried
 @pytest.mark.fault("B27")
 @pytest.mark.parametrize("mode", [statuses.html_200(), statuses.json_200()], ids=str)
 async def test_a_200_that_is_no_stream_is_a_502(tmp_path: Path, mode: Mode) -> None:
-    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url) as scene:
+    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url, accounts=3) as scene:
         upstream.default = mode
         answer = await scene.relay()
         await scene.prove(
             answer,
             status=502,
             code="upstream_error",
-            states=HEALTHY,
-            strikes=[0, 0],
+            states=THREE,
+            strikes=[0, 0, 0],
             attempts=2,
             metric=tried("protocol_error", 2),
         )
@@ -176,15 +177,15 @@ async def test_a_200_that_is_no_stream_is_a_502(tmp_path: Path, mode: Mode) -> N
 @pytest.mark.fault("B28")
 @pytest.mark.parametrize("code", [301, 302, 307, 308])
 async def test_a_redirect_is_never_followed(tmp_path: Path, code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url) as scene:
+    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url, accounts=3) as scene:
         upstream.default = statuses.redirect(code)
         answer = await scene.relay()
         await scene.prove(
             answer,
             status=502,
             code="upstream_error",
-            states=HEALTHY,
-            strikes=[0, 0],
+            states=THREE,
+            strikes=[0, 0, 0],
             attempts=2,
             metric=tried("redirect", 2),
         )
