@@ -40,6 +40,8 @@ _KINDS: Final[dict[FaultKind, OutcomeKind]] = {
     FaultKind.BUDGET: OutcomeKind.CANCELLED,
 }
 
+_ENDS: Final = frozenset({FaultKind.IDLE, FaultKind.BUDGET, FaultKind.EVENT_TOO_LARGE, FaultKind.PROTOCOL})
+
 
 def outcome_of(error: UpstreamError | CredentialError, model: str) -> Outcome:
     """The outcome of an attempt that ended in ``error``; total over both error trees."""
@@ -67,3 +69,8 @@ def verdict_of(terminal: Terminal, model: str, now_s: float) -> tuple[Outcome, s
         return OK, terminal.type.removeprefix("response.")
     error = classify_event(terminal.type, terminal.data, now_s)
     return (OK if error is None else outcome_of(error, model)), "upstream_failed"
+
+
+def end_of(error: UpstreamError) -> str:
+    """The word for the end of a stream that had begun and died of ``error``."""
+    return (error.kind if error.kind in _ENDS else FaultKind.TRUNCATED).value

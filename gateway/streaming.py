@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from gateway.attribution import outcome_of, verdict_of
+from gateway.attribution import end_of, outcome_of, verdict_of
 from gateway.departure import ClientGone, Departure, Receive
 from gateway.errors import GatewayError, failed_event, stream_failure
 from gateway.exchange import Exchange
@@ -164,7 +164,7 @@ class Pump:
 
     async def _fail(self, send: Send, error: UpstreamError) -> None:
         """Says honestly that the stream is over: one ``response.failed``, never a forged ``completed``."""
-        self._outcome, self._end = outcome_of(error, self._opened.request.model), error.kind.value
+        self._outcome, self._end = outcome_of(error, self._opened.request.model), end_of(error)
         await self._say_failed(send, *stream_failure(error))
 
     def cut(self, end: str) -> None:

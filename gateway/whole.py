@@ -8,9 +8,9 @@ be routed by it.
 from __future__ import annotations
 
 from gateway.aggregate import Aggregator
-from gateway.attribution import outcome_of, verdict_of
+from gateway.attribution import end_of, outcome_of, verdict_of
 from gateway.departure import Departure, Receive
-from gateway.errors import from_upstream
+from gateway.errors import GatewayError, from_upstream
 from gateway.exchange import Exchange
 from gateway.middleware import Scope, Send
 from gateway.ownership import Ownership
@@ -63,8 +63,12 @@ class WholeRelay:
             outcome, exchange.end = verdict_of(terminal, request.model, self._clock.now_s())
             return aggregator.result()
         except UpstreamError as error:
-            outcome, exchange.end = outcome_of(error, request.model), error.kind.value
+            outcome, exchange.end = outcome_of(error, request.model), end_of(error)
             raise from_upstream(error, self._clock.now_s(), request.model) from error
+        except GatewayError:
+            if outcome is CANCELLED:  # an event that is not understood; otherwise the verdict on the end stands
+                exchange.end = FaultKind.PROTOCOL.value
+            raise
         finally:
             opened.response.close()
             opened.lease.release(outcome)

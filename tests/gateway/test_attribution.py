@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from auth.errors import CredentialError, NeedsReauth, RefreshUnavailable
-from gateway.attribution import outcome_of, verdict_of
+from gateway.attribution import end_of, outcome_of, verdict_of
+from ops.metrics import END_REASONS
 from router.types import ACCOUNT_SCOPE, Cause, OutcomeKind
 from tests.fakes.routing import MODEL
 from upstream.errors import FaultKind, UpstreamError
@@ -101,3 +102,13 @@ def test_evidence_is_short_however_much_the_upstream_wrote() -> None:
 def test_the_verdict_on_a_stream_that_came_to_its_end(kind: str, data: bytes, outcome: OutcomeKind, word: str) -> None:
     found, end = verdict_of(Terminal(kind, data, len(data)), MODEL, 1e9)
     assert (found.kind, end) == (outcome, word)
+
+
+@pytest.mark.parametrize("kind", FaultKind)
+def test_every_fault_that_a_stream_can_die_of_is_a_word_that_the_metrics_know(kind: FaultKind) -> None:
+    assert end_of(UpstreamError(kind)) in END_REASONS
+
+
+def test_a_connection_that_is_lost_in_mid_stream_has_truncated_it() -> None:
+    assert end_of(UpstreamError(FaultKind.LOST)) == "truncated"
+    assert end_of(UpstreamError(FaultKind.IDLE)) == "idle"
