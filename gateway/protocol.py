@@ -116,7 +116,7 @@ class RelayConnection(HttpToolsProtocol):
         if self._outlet is not None:
             self._outlet.part()
         self._intake = None
-        self.scope = None  # type: ignore[assignment]  # nothing asks for it any more
+        self.cycle = self.scope = None  # type: ignore[assignment]  # nothing asks for them any more
 
     def eof_received(self) -> None:
         """The client is gone, or says that it will not listen to us for long; both are a departure."""
@@ -354,7 +354,7 @@ class RelayConnection(HttpToolsProtocol):
     @property
     def departed(self) -> bool:
         """Whether the client of the request in work is gone."""
-        return self.cycle.disconnected or (self._socket is not None and self._socket.is_closing())
+        return self.cycle is None or self.cycle.disconnected or (self._socket is not None and self._socket.is_closing())
 
     def _tell_departure(self) -> None:
         told, self.on_departure = self.on_departure, None
