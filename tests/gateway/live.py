@@ -27,6 +27,8 @@ class Recorder:
     scopes: list[dict[str, Any]] = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     started: asyncio.Event = field(default_factory=asyncio.Event)
+    max_body: int = MAX_BODY
+    bodies: list[bytes] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.paths.append(scope["path"])
@@ -56,7 +58,8 @@ class Recorder:
         if scope["path"] == "/pour":
             await self._pour(scope, receive, send)
             return None
-        body = await read_body(receive, MAX_BODY)
+        body = await read_body(receive, self.max_body)
+        self.bodies.append(bytes(body))
         if scope["path"] == "/hang":
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -126,11 +129,11 @@ VALUES = ConnectionValues(
 
 
 @contextlib.asynccontextmanager
-async def live(values: ConnectionValues = VALUES) -> AsyncIterator[Live]:
-    recorder = Recorder()
+async def live(values: ConnectionValues = VALUES, max_body: int = MAX_BODY) -> AsyncIterator[Live]:
+    recorder = Recorder(max_body=max_body)
     clock = FakeClock()
     protocol = make_protocol(values, clock)
-    guard = Guard(recorder, max_headers=100, max_header_bytes=32 * 1024, max_body_bytes=MAX_BODY)
+    guard = Guard(recorder, max_headers=100, max_header_bytes=32 * 1024, max_body_bytes=max_body)
     config = uvicorn.Config(
         guard,
         port=0,
