@@ -20,7 +20,6 @@ from ops.clock import Clock
 from ops.embedded import Embedded, embedded_gateway
 from ops.settings import Settings
 from ops.simulator import Simulator, SimulatorConfig
-from router.breaker import BreakerState
 from router.explain import Explanation
 from store.records import Account
 from tests.fakes.clock import FakeClock
@@ -137,9 +136,9 @@ class Stage:
         return {str(block.cause) for block in self.why(number).blocks if block.scope != "route"}
 
     @property
-    def route(self) -> BreakerState:
-        """How the way to the upstream stands."""
-        return self.gateway.gateway.pool.snapshot().route
+    def route(self) -> str:
+        """How the way to the upstream stands, in the router's word."""
+        return self.gateway.gateway.pool.snapshot().route.value
 
     def number_of(self, answer: Answer) -> int:
         """Which account served ``answer``."""

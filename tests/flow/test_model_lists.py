@@ -40,6 +40,11 @@ def gated(mode: Mode) -> Mode:
     return Mode("gated", play)
 
 
+def stale(scene: Stage) -> bool:
+    """Whether some account could not say at the last look."""
+    return scene.gateway.gateway.background.catalog.stale
+
+
 async def names(scene: Stage) -> list[str]:
     """What ``GET /v1/models`` lists."""
     answer = await scene.client.get("/v1/models")
@@ -98,12 +103,11 @@ async def test_an_account_that_cannot_say_keeps_what_it_said_last(tmp_path: Path
         lists = {"acct-0": listed(BOTH), "acct-1": listed(BOTH, ONE)}
         scripted(upstream, lists)
         await names(scene)
-        catalog = scene.gateway.gateway.background.catalog
-        assert not catalog.stale
+        assert not stale(scene)
         lists["acct-1"] = broken
         clock.advance(CACHE_S + 1)
         assert await names(scene) == [BOTH, ONE]
-        assert catalog.stale
+        assert stale(scene)
         answers = [await scene.relay({"model": ONE}) for _ in range(4)]
         await scene.prove(
             answers[-1],
@@ -118,7 +122,7 @@ async def test_an_account_that_cannot_say_keeps_what_it_said_last(tmp_path: Path
         lists["acct-1"] = listed(BOTH)
         clock.advance(16)
         assert await names(scene) == [BOTH]
-        assert not catalog.stale
+        assert not stale(scene)
 
 
 @pytest.mark.fault("B30")

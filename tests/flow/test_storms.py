@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from router.breaker import BreakerState
 from tests.fakes import faulty_modes as modes
 from tests.fakes import faulty_statuses as statuses
 from tests.fakes.clock import FakeClock
@@ -51,7 +50,7 @@ async def test_a_storm_costs_few_calls_and_leaves_every_account_usable(tmp_path:
             )
             assert answer.code in ("upstream_error", "overloaded")
         assert upstream.requests <= 2 * REQUESTS
-        assert scene.route is not BreakerState.CLOSED
+        assert scene.route != "closed"
 
         calls = upstream.requests
         for _ in range(REQUESTS):
@@ -76,7 +75,7 @@ async def test_a_storm_costs_few_calls_and_leaves_every_account_usable(tmp_path:
                 metric=ended("completed", 2 * ACCOUNTS + 1),
             )
         assert {scene.number_of(answer) for answer in answers} == set(range(ACCOUNTS))
-        assert scene.route is BreakerState.CLOSED
+        assert scene.route == "closed"
         assert scene.gateway.gateway.pool.snapshot().usable == ACCOUNTS
 
 
@@ -94,5 +93,5 @@ async def test_one_sick_account_is_no_storm(tmp_path: Path) -> None:
             attempts=1,
             metric=ended("completed", REQUESTS),
         )
-        assert scene.route is BreakerState.CLOSED
+        assert scene.route == "closed"
         assert upstream.requests_by_account["acct-0"] == 5
