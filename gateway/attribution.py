@@ -40,6 +40,7 @@ _KINDS: Final[dict[FaultKind, OutcomeKind]] = {
     FaultKind.BUDGET: OutcomeKind.CANCELLED,
 }
 
+_QUOTING: Final = frozenset({FaultKind.REQUEST, FaultKind.FOREIGN})
 _ENDS: Final = frozenset({FaultKind.IDLE, FaultKind.BUDGET, FaultKind.EVENT_TOO_LARGE, FaultKind.PROTOCOL})
 
 
@@ -53,7 +54,7 @@ def outcome_of(error: UpstreamError | CredentialError, model: str) -> Outcome:
     return Outcome(
         kind,
         scope=model_scope(model) if by_model else ACCOUNT_SCOPE,
-        evidence=str(error)[:200],
+        evidence=_evidence(error),
         status=error.status,
         sent=error.sent,
         retry_after_s=error.retry_after_s,
@@ -61,6 +62,13 @@ def outcome_of(error: UpstreamError | CredentialError, model: str) -> Outcome:
         authoritative=error.authoritative,
         plan_type=error.plan_type,
     )
+
+
+def _evidence(error: UpstreamError) -> str:
+    """For logs and records. What the upstream says of a request may quote it: then its code is all that is kept."""
+    if error.kind in _QUOTING:
+        return f"{error.kind.value}: {error.code or error.error_type or error.status}"[:80]
+    return str(error)[:200]
 
 
 def verdict_of(terminal: Terminal, model: str, now_s: float) -> tuple[Outcome, str]:

@@ -8,6 +8,7 @@ client saw: the text as it streamed, which account answered, the request id, the
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ops.settings import (
     OAuthSettings,
     ServerSettings,
     Settings,
+    SettingsError,
     StoreSettings,
     UpstreamSettings,
     VaultSettings,
@@ -37,6 +39,10 @@ PROMPT: Final = "Say hello to the three accounts behind this door."
 MODEL: Final = "gpt-5.5"
 
 
+class DemoFailed(Exception):
+    """The request did not come through."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What the client saw of one streamed request."""
@@ -47,13 +53,22 @@ class Shown:
 
 
 def run(*, once: bool, port: int) -> int:
-    """Streams one request through; stays up unless ``once``. 0 when the text arrived whole."""
+    """Streams one request through; stays up unless ``once``. 0 when the text arrived whole, 130 after a signal."""
     configure("warning", "console")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_demo(once, port))
+        try:
+            return runner.run(_demo(once, port))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            return 130
+        except (DemoFailed, SettingsError) as error:
+            print(f"codex-relay: {error}", file=sys.stderr)  # noqa: T201 - the operator's terminal
+            return 1
 
 
 async def _demo(once: bool, port: int) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # SIGINT does so by itself
     with tempfile.TemporaryDirectory(prefix="codex-relay-demo-") as folder:
         async with (
             running_simulator(SimulatorConfig(plan=PLAN)) as simulator,
@@ -103,7 +118,7 @@ async def _stream(url: str, key: str) -> Shown:
         client.stream("POST", f"{url}/v1/responses", content=_body(), headers=headers) as answer,
     ):
         if answer.status_code != 200:
-            raise RuntimeError(f"the gateway answered {answer.status_code}: {(await answer.aread()).decode()}")
+            raise DemoFailed(f"the gateway answered {answer.status_code}: {(await answer.aread()).decode()}")
         async for line in answer.aiter_lines():
             if not line.startswith("data: "):
                 continue
@@ -113,7 +128,7 @@ async def _stream(url: str, key: str) -> Shown:
                 sys.stdout.write(event["delta"])
                 sys.stdout.flush()
     if last != "response.completed":
-        raise RuntimeError(f"the stream ended with {last or 'nothing'}")
+        raise DemoFailed(f"the stream ended with {last or 'nothing'}")
     return Shown(answer.headers["x-relay-account"], answer.headers["x-request-id"], events)
 
 

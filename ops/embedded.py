@@ -19,9 +19,9 @@ from auth.importer import Importer, ImportOptions, ImportResult
 from auth.keys import PEPPER_BYTES, KeyRing
 from ops.clock import Clock, SystemClock
 from ops.house import Gateway, Seat, open_gateway
-from ops.main import prepare, server_for, server_values
+from ops.main import listen, prepare, server_for, server_values
 from ops.metrics import Metrics
-from ops.server import bind, serve_until
+from ops.server import serve_until
 from ops.settings import Settings
 from ops.stop import Stop
 from ops.version import VERSION
@@ -76,10 +76,13 @@ class Embedded:
 
 @contextlib.asynccontextmanager
 async def embedded_gateway(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Embedded]:
-    """Listens on ``settings.server`` (port 0: a free one) until the block ends; then it is stopped at once."""
+    """Listens on ``settings.server`` (port 0: a free one) until the block ends; then it is stopped at once.
+
+    Raises SettingsError when the port is taken, StoreError.
+    """
     clock = clock or SystemClock()
     await prepare(settings)
-    sock = bind(settings.server.host, settings.server.port)
+    sock = listen(settings.server.host, settings.server.port, "server.port")
     stop = Stop(clock)
     async with open_gateway(settings, Seat(), clock, Metrics(version=VERSION)) as gateway:
         values = server_values(settings)

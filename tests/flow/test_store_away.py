@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ async def locked(path: Path) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def scene_of(
-    folder: Path, simulator: RunningSimulator, accounts: int = 2, **sections: dict[str, object]
+    folder: Path, simulator: RunningSimulator, accounts: int = 2, **sections: Any
 ) -> AsyncIterator[Stage]:
     documents = [simulator.state.new_account(account_id=f"acct-{n}") for n in range(accounts)]
     sections = {"store": {"url": f"sqlite:///{folder}/relay.db", **HURRIED}, **sections}

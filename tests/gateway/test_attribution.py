@@ -112,3 +112,13 @@ def test_every_fault_that_a_stream_can_die_of_is_a_word_that_the_metrics_know(ki
 def test_a_connection_that_is_lost_in_mid_stream_has_truncated_it() -> None:
     assert end_of(UpstreamError(FaultKind.LOST)) == "truncated"
     assert end_of(UpstreamError(FaultKind.IDLE)) == "idle"
+
+
+@pytest.mark.parametrize("kind", [FaultKind.REQUEST, FaultKind.FOREIGN])
+def test_evidence_of_a_request_fault_keeps_the_code_and_none_of_the_words(kind: FaultKind) -> None:
+    """The upstream may quote the prompt in its complaint, and evidence is logged."""
+    quoting = UpstreamError(
+        kind, "I do not like: my secret plan", status=400, code="bad_prompt", message="my secret plan"
+    )
+    assert outcome_of(quoting, MODEL).evidence == f"{kind.value}: bad_prompt"
+    assert outcome_of(UpstreamError(kind, "my secret plan", status=400), MODEL).evidence == f"{kind.value}: 400"
