@@ -29,3 +29,11 @@ def tmp_path() -> Iterator[Path]:
     place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="codex-relay-flow-", dir=place) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def no_system_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No public authority is trusted: nothing here speaks to the world, and reading them all takes longer than most
+    of these tests."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "no-roots.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "no-roots"))
