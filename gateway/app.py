@@ -74,45 +74,44 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
     raise GatewayError.not_found()
 
 
-class Express:
-    """Model calls go straight to their endpoint; every other path takes the route table."""
+class RouteTable:
+    """Fixed paths by one look-up, and nothing near them (a pattern would take a line end behind them); the rest by
+    ``patterns``."""
 
-    def __init__(self, exact: Mapping[str, App], router: App) -> None:
-        self._exact = exact
-        self._router = router
+    def __init__(self, fixed: Mapping[str, App], patterns: App) -> None:
+        self._fixed = fixed
+        self._patterns = patterns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._exact.get(scope["path"], self._router)(scope, receive, send)
+        await self._fixed.get(scope["path"], self._patterns)(scope, receive, send)
 
 
 def build_app(endpoints: Endpoints, frames: Frames) -> tuple[App, Inflight]:
     """The whole ASGI application, and its Inflight frame for whoever drains it."""
-    routes = [
-        Route("/v1/responses", endpoints.responses),
-        Route("/v1/models", endpoints.models),
-        Route("/v1/models/{model_id:path}", endpoints.models),
-        Route("/backend-api/codex/responses", endpoints.responses),
-        Route("/backend-api/codex/models", endpoints.native_models),
-        *(Route(path, endpoints.codex_paths) for path in CODEX_PATHS),
-        Route("/healthz", HealthEndpoint()),
-        Route("/readyz", endpoints.ready),
-    ]
+    fixed: dict[str, App] = {
+        "/v1/responses": endpoints.responses,
+        "/v1/models": endpoints.models,
+        "/backend-api/codex/responses": endpoints.responses,
+        "/backend-api/codex/models": endpoints.native_models,
+        **dict.fromkeys(CODEX_PATHS, endpoints.codex_paths),
+        "/healthz": HealthEndpoint(),
+        "/readyz": endpoints.ready,
+    }
     open_paths = OPEN_PATHS
     if endpoints.metrics is not None:
-        routes.append(Route(METRICS_PATH, endpoints.metrics))
+        fixed[METRICS_PATH] = endpoints.metrics
         if frames.metrics_open:
             open_paths = open_paths | {METRICS_PATH}
-    router = Router(routes=routes, default=not_found, redirect_slashes=False)
-    exact = {"/v1/responses": endpoints.responses, "/backend-api/codex/responses": endpoints.responses}
-    inflight = Inflight(Express(exact, router), frames.max_inflight, frames.on_shed, frames.audit_full)
+    patterns = [Route("/v1/models/{model_id:path}", endpoints.models)]
+    router = Router(routes=patterns, default=not_found, redirect_slashes=False)
+    inflight = Inflight(RouteTable(fixed, router), frames.max_inflight, frames.on_shed, frames.audit_full)
     return _framed(inflight, frames, open_paths), inflight
 
 
 def build_metrics_app(metrics: MetricsEndpoint, frames: Frames) -> App:
     """/metrics and /healthz alone, for a port of their own."""
-    routes = [Route(METRICS_PATH, metrics), Route("/healthz", HealthEndpoint())]
-    router = Router(routes=routes, default=not_found, redirect_slashes=False)
-    return _framed(router, frames, OPEN_PATHS | {METRICS_PATH} if frames.metrics_open else OPEN_PATHS)
+    table = RouteTable({METRICS_PATH: metrics, "/healthz": HealthEndpoint()}, not_found)
+    return _framed(table, frames, OPEN_PATHS | {METRICS_PATH} if frames.metrics_open else OPEN_PATHS)
 
 
 def _framed(app: App, frames: Frames, open_paths: frozenset[str]) -> App:
