@@ -31,6 +31,7 @@ _OUTCOMES = {
     "no_accounts": "no_account",
 }
 _POOL_WORDS = {AccountState.OK: "ready"}  # as the command line says it
+_BREAKING = frozenset({AccountState.OPEN, AccountState.HALF_OPEN})
 _ATTEMPT_WORDS = {
     "completed": "ok",
     "incomplete": "ok",
@@ -54,6 +55,7 @@ class Observer:
         self._metrics = metrics
         self._audit = audit
         self._clock = clock
+        self._breakers: dict[str, str] = {}
         self._desyncs = 0
         self._dropped = 0
 
@@ -133,6 +135,10 @@ class Observer:
     def loop_lag(self, seconds: float) -> None:
         self._metrics.loop_lag.set(seconds)
 
+    def shared_state(self, *, reachable: bool) -> None:
+        """Whether the other workers' findings can be read and ours be told."""
+        self._metrics.hot_store_degraded.set(0 if reachable else 1)
+
     def refresh(self, event: str, account_id: str) -> None:
         """One word of RefreshEvent about an account's tokens."""
         self._metrics.refresh.inc(event)
@@ -142,12 +148,18 @@ class Observer:
         """Something that a person should see."""
         self._log.error("alert", kind=kind, account=account_id, message=message)
 
-    def sample(self, pool: AccountPool, connections: ConnectionPool, audit: AuditLog | None) -> None:
-        """Readings that nobody reports by himself."""
+    def sample(self, pool: AccountPool, connections: ConnectionPool, audit: AuditLog | None, inflight: int) -> None:
+        """Readings that nobody reports by himself. ``inflight``: model calls in work."""
         snapshot = pool.snapshot()
         metrics = self._metrics
         metrics.pool({_POOL_WORDS.get(state, state.value): count for state, count in snapshot.counts.items()})
-        metrics.inflight.set(snapshot.inflight)
+        metrics.inflight.set(inflight)
+        metrics.streams.set(snapshot.inflight)
+        for one in snapshot.accounts:
+            breaker = one.state.value if one.state in _BREAKING else "closed"
+            if self._breakers.get(one.account.id, "closed") != breaker:
+                self._breakers[one.account.id] = breaker
+                metrics.breaker(one.account.id, breaker)
         desyncs = connections.stats.desync_detected
         metrics.desync.inc(amount=desyncs - self._desyncs)
         self._desyncs = desyncs

@@ -60,7 +60,9 @@ class Sampler(Protocol):
 
     def loop_lag(self, seconds: float) -> None: ...
 
-    def sample(self, pool: AccountPool, connections: ConnectionPool, audit: AuditLog | None) -> None: ...
+    def shared_state(self, *, reachable: bool) -> None: ...
+
+    def sample(self, pool: AccountPool, connections: ConnectionPool, audit: AuditLog | None, inflight: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -153,6 +155,7 @@ class Background:
         """``share`` at its interval; what is hurried is published in between, at most a hundred times a second."""
         while True:
             await self._try(self.share)
+            self.observer.shared_state(reachable="share" not in self._failing)
             until_s = self.clock.monotonic_s() + SHARE_INTERVAL_S
             while await self._news_before(until_s):
                 await self._try(self.publish)
@@ -198,7 +201,7 @@ class Background:
         self.pool.apply(changes.health)
         self.pool.apply_windows(changes.windows)
         self.cursor = changes.cursor
-        self.observer.sample(self.pool, self.connections, self.audit)
+        self.observer.sample(self.pool, self.connections, self.audit, len(self.running))
         await self.publish()
 
     async def publish(self) -> None:
@@ -217,7 +220,7 @@ class Background:
 
     async def farewell(self) -> None:
         """The last word to the others, at the end of the process."""
-        self.observer.sample(self.pool, self.connections, self.audit)
+        self.observer.sample(self.pool, self.connections, self.audit, len(self.running))
         try:
             await self.publish()
         except StoreError as error:

@@ -64,6 +64,12 @@ async def ready(scene: Stage) -> tuple[int, str]:
     return answer.status_code, answer.json().get("reason", "")
 
 
+async def hot_store_degraded(scene: Stage) -> int:
+    """Read without making the gateway look at its store, as a scraper would."""
+    lines = (await scene.client.get("/metrics")).text.splitlines()
+    return int(float(next(line for line in lines if line.startswith("relay_hot_store_degraded ")).split()[1]))
+
+
 async def ready_again(scene: Stage) -> None:
     for _ in range(100):
         if (await ready(scene))[0] == 200:
@@ -104,9 +110,11 @@ async def test_a_locked_database_stops_no_request_and_is_caught_up_with_afterwar
             assert "locked" in made.err
             assert "Traceback" not in made.err
             assert len(made.lines) == 1
+            assert await hot_store_degraded(scene) == 1
         await ready_again(scene)
         assert scene.state(0) == "cooling"
         await asyncio.sleep(0.7)
+        assert await hot_store_degraded(scene) == 0
         told = await scene.gateway.gateway.store.changes(0)
         assert [record.account_id for record in told.health if record.until_s > 0] == [scene.accounts[0].id]
         records = await scene.gateway.gateway.store.search_audit(action="request.responses")

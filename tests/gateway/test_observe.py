@@ -230,10 +230,10 @@ async def test_the_states_of_the_pool_are_words_that_the_metrics_know(desk: Desk
     put(pool, "a0", BLOCKED)
     connections = ConnectionPool(Dialer(tls_context(None), None), desk.clock)
     lease = pool.lease(RouteQuery("m"))
-    desk.observer.sample(pool, connections, desk.audit)
+    desk.observer.sample(pool, connections, desk.audit, 2)
     series = desk.series()
     assert sum(value for name, value in series.items() if name.startswith("relay_pool_accounts{")) == 3
-    assert series["relay_inflight"] == 1
+    assert (series["relay_inflight"], series["relay_streams"]) == (2, 1)
     lease.release(BLOCKED)
     await connections.aclose()
     assert {"ready" if state is AccountState.OK else state.value for state in AccountState} <= set(POOL_STATES)
@@ -293,7 +293,7 @@ async def test_audit_records_that_were_lost_are_counted_once() -> None:
     for _ in range(4):
         desk.audit.record(AuditRecord(0.0, "a", "b", "c"))
     for _ in range(2):
-        desk.observer.sample(pool_of(1, desk.clock), connections, desk.audit)
+        desk.observer.sample(pool_of(1, desk.clock), connections, desk.audit, 0)
     assert desk.series()["relay_audit_dropped_total"] == 3
     await connections.aclose()
     await desk.audit.close()
