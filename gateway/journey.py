@@ -35,6 +35,7 @@ class Journey:
     clock: Clock
     attempt: int = 0
     tried: set[str] = field(default_factory=set)
+    innocent: set[str] = field(default_factory=set)
     pinned: str | None = None
     rejected: Credential | None = None
     stripped: bool = False
@@ -117,6 +118,14 @@ class Journey:
         self.route_attempts += outcome.kind is OutcomeKind.ROUTE
         self.pinned = None
         self.tried.add(account_id)
+        if outcome.kind is OutcomeKind.ROUTE:
+            self.innocent.add(account_id)
+
+    def ask_the_innocent(self) -> bool:
+        """When nobody else is left: accounts that met a fault of the route alone may be asked again. Once."""
+        innocent, self.innocent = self.innocent, set()
+        self.tried -= innocent
+        return bool(innocent)
 
     def follow(self, action: RetryAction, account_id: str = "", credential: Credential | None = None) -> None:
         """Prepares the next attempt as decided; the account stays for REFRESH_SAME and SAME."""

@@ -129,6 +129,8 @@ class Relay:
 
     async def _without_account(self, journey: Journey, exchange: Exchange, none: NoAccount) -> None:
         """Waits or moves as decided, or raises the answer for the client."""
+        if none.reason is NoAccountReason.EXCLUDED and journey.ask_the_innocent():
+            return
         action = decide_no_account(none, journey.state(), self.policy.wait_max_s)
         self.observer.no_account(exchange, none.reason.value, action.verb.value)
         if action.verb is RetryVerb.GIVE_UP:

@@ -319,3 +319,14 @@ async def test_control_characters_in_a_header_value_never_reach_the_client(tmp_p
         )
         assert "set-cookie" not in answer.headers
         assert answer.headers.get("x-codex-turn-state", "a") == "a"
+
+
+@pytest.mark.fault("B1")
+async def test_an_account_that_is_alone_is_asked_twice_when_the_route_fails(tmp_path: Path) -> None:
+    """A refused connection says nothing about the account, so there is no reason to give up after one attempt."""
+    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url, accounts=1) as scene:
+        upstream.refuse()
+        answer = await scene.relay()
+        assert answer.status == 502
+        assert answer.attempts == 2
+        assert scene.state(0) == "ok"
