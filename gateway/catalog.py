@@ -82,7 +82,9 @@ class ModelCatalog:
     async def _ask(self, account: Account) -> bool:
         try:
             credential = await self._tokens.get(account)
-            answer = await self._codex.models(account, credential, self._etags.get(account.id))
+            # without its list in hand an account is asked for all of it, whatever it has said before
+            etag = self._etags.get(account.id) if account.id in self._by_account else None
+            answer = await self._codex.models(account, credential, etag)
         except (UpstreamError, CredentialError):
             return False
         if answer is None:
