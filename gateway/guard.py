@@ -108,7 +108,7 @@ def _refuse(code: str, message: str) -> GatewayError:
 
 
 async def read_body(receive: Receive, max_bytes: int) -> bytes:
-    """The whole body, at most ``max_bytes``.
+    """The whole body, at most ``max_bytes``; a long one is a bytearray that nobody else holds.
 
     Raises GatewayError ``body_too_large`` as soon as the limit is passed, and ClientGone when the client leaves
     before the end or the connection gave up on a body that stalled.

@@ -33,7 +33,7 @@ from uvicorn.server import ServerState
 from gateway.cycle import RelayCycle
 from gateway.departure import CONNECTION_KEY
 from gateway.errors import GatewayError, body, headers
-from gateway.intake import WORTH_BYTES, Intake
+from gateway.intake import WORTH_BYTES, Intake, reuse_freed_memory
 from gateway.outlet import Outlet
 from gateway.sweep import Sweep
 from ops.clock import Clock
@@ -383,6 +383,7 @@ def _timeout(message: str) -> GatewayError:
 
 def make_protocol(values: ConnectionValues, clock: Clock) -> ProtocolClass:
     """The protocol class for ``uvicorn.Config(http=...)``; all its connections share one sweep."""
+    reuse_freed_memory()
     return type(
         "BoundRelayConnection",
         (RelayConnection,),
