@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
-from auth.errors import NeedsReauth, RefreshUnavailable
+from auth.errors import CredentialError, NeedsReauth, RefreshUnavailable
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.handshake import Handshake
 from gateway.ownership import Ownership
 from gateway.parse import owner_digest
 from gateway.relay import OpenedStream, Relay, RelayPolicy
-from gateway.types import RelayRequest
 from router.pool import AccountPool
 from router.retry import RetryBudget
 from router.types import Outcome, RouteQuery
@@ -76,10 +75,7 @@ class Bench:
         )
 
     async def open(self, **request: Any) -> OpenedStream:
-        return await self.relay.open(self.request(**request), self.exchange)
-
-    def request(self, **changes: Any) -> RelayRequest:
-        return make_request(**changes)
+        return await self.relay.open(make_request(**request), self.exchange)
 
     async def refusal(self, **request: Any) -> GatewayError:
         with pytest.raises(GatewayError) as caught:
@@ -260,18 +256,20 @@ async def test_past_its_deadline_nothing_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("error", [NeedsReauth("gone"), RefreshUnavailable("later")])
-async def test_an_account_without_a_token_is_passed_over_before_anything_is_sent(error: NeedsReauth) -> None:
-    bench = Bench()
-    bench.tokens.broken["a0"] = bench.tokens.broken["a1"] = error
-    code = (await bench.refusal()).code
-    assert code == "no_accounts"
-    assert bench.codex.sent == []
-    del bench.tokens.broken["a1"]
+async def test_an_account_without_a_token_is_passed_over_before_anything_is_sent(error: CredentialError) -> None:
     bench = Bench()
     bench.tokens.broken["a0"] = error
     bench.codex.answers += [good(), good()]
     assert {(await bench.open()).lease.account.id for _ in range(2)} == {"a1"}
+    assert bench.served_by == ["a1", "a1"]
     assert bench.tokens.condemned == []
+
+
+async def test_when_no_account_has_a_token_nothing_is_sent() -> None:
+    bench = Bench()
+    bench.tokens.broken = {f"a{n}": NeedsReauth("gone") for n in range(2)}
+    assert (await bench.refusal()).code == "no_accounts"
+    assert bench.codex.sent == []
 
 
 async def test_when_the_refresh_does_not_come_through_another_account_serves() -> None:
