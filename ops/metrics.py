@@ -9,8 +9,8 @@ Rules that hold:
 * with ``PROMETHEUS_MULTIPROC_DIR`` set before this module is first imported, every worker writes its own files
   there and :meth:`Metrics.render` of any worker answers the sum over all (gauges of dead workers excluded).
 
-The supervisor of several workers must not import this module before it has set the variable, and calls
-:func:`mark_dead` when a worker is gone. docs/metrics.md lists what :data:`CATALOGUE` lists.
+The supervisor of several workers sets the variable for them alone, keeps no series itself, and calls :func:`mark_dead`
+when a worker is gone. docs/metrics.md lists what :data:`CATALOGUE` lists.
 """
 
 from __future__ import annotations

@@ -202,6 +202,7 @@ async def start(folder: Path, *words: str, wait: bool = True, **options: Any) ->
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
+        env={**os.environ, "TMPDIR": str(folder)},
         **options,
     )
     one = Serving(folder, process)
