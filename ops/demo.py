@@ -54,7 +54,7 @@ class Shown:
 
 def run(*, once: bool, port: int) -> int:
     """Streams one request through; stays up unless ``once``. 0 when the text arrived whole, 130 after a signal."""
-    configure("warning", "console")
+    configure("error", "console")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(_demo(once, port))
