@@ -211,12 +211,14 @@ class RelayConnection(HttpToolsProtocol):
 
         The cycle's ``body`` is whole when ``more_body`` is no longer set.
         """
-        if self._phase is not Phase.BODY or self._socket is None or length - self._arrived < WORTH_BYTES:
+        if self._intake is not None:
+            return True
+        left = length - self._arrived
+        if self._phase is not Phase.BODY or self._socket is None or left < WORTH_BYTES:
             return False
-        if self._intake is None:
-            self._intake = Intake(self, self.cycle.body, length - self._arrived + len(self.cycle.body))
-            self._socket.set_protocol(self._intake)
-            self.flow.resume_reading()
+        self._intake = Intake(self, self.cycle.body, left + len(self.cycle.body))
+        self._socket.set_protocol(self._intake)
+        self.flow.resume_reading()
         return True
 
     def body_progress(self, size: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +59,8 @@ class Recorder:
         if scope["path"] == "/pour":
             await self._pour(scope, receive, send)
             return None
+        if scope["path"] == "/impatient":
+            receive = impatient(receive)
         body = await read_body(receive, self.max_body)
         self.bodies.append(bytes(body))
         if scope["path"] == "/hang":
@@ -80,6 +83,18 @@ class Recorder:
             pass
         self.scopes.append(dict(scope))
         self.gone.set()
+
+
+def impatient(receive: Receive) -> Receive:
+    """``receive`` given up and called again, over and over, until there is something."""
+
+    async def again() -> MutableMapping[str, Any]:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.002):
+                    return await receive()
+
+    return again
 
 
 @dataclass
@@ -129,7 +144,9 @@ VALUES = ConnectionValues(
 
 
 @contextlib.asynccontextmanager
-async def live(values: ConnectionValues = VALUES, max_body: int = MAX_BODY) -> AsyncIterator[Live]:
+async def live(
+    values: ConnectionValues = VALUES, max_body: int = MAX_BODY, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Live]:
     recorder = Recorder(max_body=max_body)
     clock = FakeClock()
     protocol = make_protocol(values, clock)
@@ -146,6 +163,7 @@ async def live(values: ConnectionValues = VALUES, max_body: int = MAX_BODY) -> A
     )
     server = uvicorn.Server(config)
     config.load()
+    config.ssl = tls
     server.lifespan = config.lifespan_class(config)
     await server.startup()
     assert issubclass(protocol, RelayConnection)

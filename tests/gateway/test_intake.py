@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 
 import pytest
 
 from gateway.intake import FIRST_BYTES, Intake, declared_length
+from tests.fakes.faulty_tls import make_identity
 from tests.gateway.framing import post
 from tests.gateway.live import live, read_all
 from tests.gateway.test_protocol import GOOD, answers, settle
@@ -130,6 +132,33 @@ async def test_a_request_behind_a_long_body_is_not_served_and_not_part_of_it() -
         await settle()
         assert server.app.bodies == [body]
         assert server.app.paths == ["/hang"]
+        writer.close()
+
+
+async def test_a_long_body_arrives_over_tls_and_the_connection_serves_on() -> None:
+    identity = make_identity()
+    trust = ssl.create_default_context(cadata=identity.ca_pem.decode())
+    async with live(max_body=MAX, tls=identity.context) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trust)
+        for body in (long_body(), b"{}", long_body(LONG - 5)):
+            writer.write(long_post(body))
+            async with asyncio.timeout(5.0):
+                await reader.readuntil(b"read %d" % len(body))
+            assert server.app.bodies[-1] == body
+        writer.transport.abort()
+
+
+async def test_who_gives_up_waiting_and_asks_again_gets_the_same_body() -> None:
+    body = long_body()
+    async with live(max_body=MAX) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        whole = long_post(body).replace(b"/v1/responses", b"/impatient", 1)
+        for piece in (whole[: LONG // 2], whole[LONG // 2 : -10], whole[-10:]):
+            writer.write(piece)
+            await writer.drain()
+            await settle(30)
+        await reader.readuntil(b"read %d" % LONG)
+        assert server.app.bodies == [body]
         writer.close()
 
 
