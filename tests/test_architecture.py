@@ -41,6 +41,16 @@ COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "ops/cli/session.py": ("tests/ops/cli/test_audit.py", "acts and errors are checked by command"),
     "ops/cli/account_views.py": ("tests/ops/cli/test_accounts.py", "views are checked as they are printed"),
     "ops/cli/run.py": ("tests/ops/cli/test_root.py", "three calls; the servers have tests of their own"),
+    "ops/main.py": ("tests/ops/test_serve_start.py", "the start of a process is proven by processes"),
+    "ops/server.py": ("tests/ops/test_shutdown.py", "the end of a process is proven by processes"),
+    "ops/simulator/app.py": ("tests/simulator/test_control.py", "every test of the simulator goes through it"),
+    "ops/simulator/models.py": ("tests/simulator/test_responses.py", "data; what clients read of it is checked there"),
+    "store/memory.py": ("tests/contract/test_store_contract.py", "every contract is held against both backends"),
+    "store/refresh_rules.py": ("tests/contract/test_store_refresh.py", "the rules, held against both backends"),
+    "store/sqlite_accounts.py": ("tests/contract/test_store_contract.py", "accounts and credentials, by contract"),
+    "store/sqlite_hot.py": ("tests/contract/test_store_shared.py", "health, windows and placements, by contract"),
+    "store/sqlite_keys.py": ("tests/contract/test_store_contract.py", "tenants and keys, by contract"),
+    "store/sqlite_refresh.py": ("tests/contract/test_store_refresh.py", "claims and intents, by contract"),
     "ops/version.py": ("tests/test_architecture.py", "compared with pyproject.toml"),
 }
 """A source file without a test file of its name -> where it is tested instead, and why there."""
