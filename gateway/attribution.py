@@ -40,7 +40,8 @@ _KINDS: Final[dict[FaultKind, OutcomeKind]] = {
     FaultKind.BUDGET: OutcomeKind.CANCELLED,
 }
 
-_QUOTING: Final = frozenset({FaultKind.REQUEST, FaultKind.FOREIGN})
+_PLAIN_SPOKEN: Final = frozenset({FaultKind.RATE_LIMITED, FaultKind.AUTH, FaultKind.BLOCKED, FaultKind.MODEL})
+"""What the upstream says of these is about the account, in its own fixed words, and worth reading in ``why``."""
 _ENDS: Final = frozenset({FaultKind.IDLE, FaultKind.BUDGET, FaultKind.EVENT_TOO_LARGE, FaultKind.PROTOCOL})
 
 
@@ -65,10 +66,12 @@ def outcome_of(error: UpstreamError | CredentialError, model: str) -> Outcome:
 
 
 def _evidence(error: UpstreamError) -> str:
-    """For logs and records. What the upstream says of a request may quote it: then its code is all that is kept."""
-    if error.kind in _QUOTING:
-        return f"{error.kind.value}: {error.code or error.error_type or error.status}"[:80]
-    return str(error)[:200]
+    """For logs and records. An answer's words about a request or about itself may quote the prompt: of those its code
+    is kept and nothing else. Without an answer the words are ours."""
+    if error.status is None or error.kind in _PLAIN_SPOKEN:
+        return str(error)[:200]
+    word = error.code or error.error_type
+    return f"{error.kind.value}: {error.status}{f' {word}' if word else ''}"[:80]
 
 
 def verdict_of(terminal: Terminal, model: str, now_s: float) -> tuple[Outcome, str]:

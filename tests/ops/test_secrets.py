@@ -68,6 +68,10 @@ async def test_no_secret_leaves_the_gateway(tmp_path: Path, simulator: RunningSi
             simulator.state.script("acct-1", [Fail(422, {"detail": PROMPT}), Fail(400, PROMPT)])
             for _ in range(4):
                 await relay(client, PROMPT)
+            simulator.state.script("acct-0", [Fail(500, {"error": {"message": PROMPT}}), Fail(200, PROMPT)])
+            simulator.state.script("acct-1", [Fail(503, PROMPT)])
+            for _ in range(2):
+                await relay(client, PROMPT)
             metrics = (await client.get("/metrics")).content
         secrets |= tokens_of(simulator, "after")
         await asyncio.sleep(0.5)  # records are flushed five times a second
