@@ -114,11 +114,21 @@ def test_a_connection_that_is_lost_in_mid_stream_has_truncated_it() -> None:
     assert end_of(UpstreamError(FaultKind.IDLE)) == "idle"
 
 
-@pytest.mark.parametrize("kind", [FaultKind.REQUEST, FaultKind.FOREIGN])
-def test_evidence_of_a_request_fault_keeps_the_code_and_none_of_the_words(kind: FaultKind) -> None:
-    """The upstream may quote the prompt in its complaint, and evidence is logged."""
+@pytest.mark.parametrize(
+    "kind", [FaultKind.REQUEST, FaultKind.FOREIGN, FaultKind.SERVER, FaultKind.OVERLOADED, FaultKind.PROTOCOL]
+)
+def test_evidence_keeps_the_code_of_an_answer_that_may_quote_the_prompt_and_none_of_its_words(kind: FaultKind) -> None:
     quoting = UpstreamError(
         kind, "I do not like: my secret plan", status=400, code="bad_prompt", message="my secret plan"
     )
-    assert outcome_of(quoting, MODEL).evidence == f"{kind.value}: bad_prompt"
+    assert outcome_of(quoting, MODEL).evidence == f"{kind.value}: 400 bad_prompt"
     assert outcome_of(UpstreamError(kind, "my secret plan", status=400), MODEL).evidence == f"{kind.value}: 400"
+
+
+def test_evidence_about_an_account_is_what_the_upstream_said() -> None:
+    said = UpstreamError(FaultKind.RATE_LIMITED, "The usage limit has been reached", status=429)
+    assert "The usage limit has been reached" in outcome_of(said, MODEL).evidence
+
+
+def test_evidence_without_an_answer_is_in_our_own_words() -> None:
+    assert outcome_of(UpstreamError(FaultKind.CONNECT, "refused"), MODEL).evidence == "connect_refused: refused"

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from ops.simulator import RunningSimulator, running_simulator
 from tests.ops.cli.conftest import Cli
 from tests.ops.cli.test_accounts import rest, stored
