@@ -7,6 +7,7 @@ and only an export kept elsewhere tells.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from store.vault import Place, Vault
 
 _SELECT: Final = """SELECT seq, at_s, actor, action, outcome, tenant_id, key_id, request_id, target, model,
     input_tokens, output_tokens, detail, prev_hash, hash FROM audit"""
+
+_VALUES: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ROWS: Final = 64
+_INSERT: Final = f"INSERT INTO audit VALUES {_VALUES}"  # noqa: S608 - made of the constant above alone
+_INSERT_MANY: Final = ", ".join([_INSERT, *[_VALUES] * (_ROWS - 1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ def append(db: sqlite3.Connection, vault: Vault, records: Sequence[AuditRecord])
         row = chain.to_row(record, seq, last_hash)
         last_hash = row[14]
         rows.append(row)
-    db.executemany("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    _insert(db, rows)
     if rows:
         sealed = vault.seal(last_hash.encode(), _place(seq))
         db.execute(
@@ -51,6 +57,14 @@ def append(db: sqlite3.Connection, vault: Vault, records: Sequence[AuditRecord])
             (seq, sealed),
         )
     return seq
+
+
+def _insert(db: sqlite3.Connection, rows: Sequence[chain.Row]) -> None:
+    """Many rows a statement: each step of SQLite lets go of the interpreter and has to get it back from the loop."""
+    whole = len(rows) - len(rows) % _ROWS
+    for at in range(0, whole, _ROWS):
+        db.execute(_INSERT_MANY, tuple(itertools.chain.from_iterable(rows[at : at + _ROWS])))
+    db.executemany(_INSERT, rows[whole:])
 
 
 def head(db: sqlite3.Connection, vault: Vault) -> tuple[int, str]:

@@ -31,7 +31,7 @@ def test_every_fault_has_exactly_one_blame() -> None:
     assert sorted(listed) == sorted(FaultKind.__members__)
 
 
-@pytest.mark.parametrize(("kind", "names"), BLAME.items(), ids=lambda one: str(one)[:20])
+@pytest.mark.parametrize(("kind", "names"), BLAME.items(), ids=[kind.value for kind in BLAME])
 def test_the_blame_of_a_fault(kind: OutcomeKind, names: set[str]) -> None:
     for name in names:
         assert outcome_of(UpstreamError(FaultKind[name]), MODEL).kind is kind, name
