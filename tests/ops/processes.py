@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,13 @@ from tests.flow.stage import TEXT, Answer, parse_events
 T = TypeVar("T")
 COMMAND = (sys.executable, "-m", "ops.cli")
 STREAM = {**TEXT, "stream": True}
+
+
+def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    """Signals every process that is still there: one that was just killed needs no stopping."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +138,11 @@ class Serving:
         """A client whose one connection is served by ``worker``: nobody else can accept it."""
         others = [pid for index, pid in self.worker_pids.items() if index != worker]
         async with self.client(key) as client:
-            for pid in others:
-                os.kill(pid, signal.SIGSTOP)
+            signal_all(others, signal.SIGSTOP)
             try:
                 assert (await client.get("/healthz")).status_code == 200
             finally:
-                for pid in others:
-                    os.kill(pid, signal.SIGCONT)
+                signal_all(others, signal.SIGCONT)
             yield client
 
     async def cli(self, *words: str) -> Ran:

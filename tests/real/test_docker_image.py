@@ -82,11 +82,14 @@ _STATUS = """
 import sys, time, urllib.error, urllib.request
 key = sys.stdin.read()
 request = urllib.request.Request('http://127.0.0.1:8080/v1/models', headers={'Authorization': 'Bearer ' + key})
-for _ in range(50):
+for _ in range(100):
     try:
         status = urllib.request.urlopen(request, timeout=5).status
     except urllib.error.HTTPError as error:
         status = error.code
+    except urllib.error.URLError:  # not listening yet
+        time.sleep(0.1)
+        continue
     if status != 401:
         break
     time.sleep(float(sys.argv[1]))

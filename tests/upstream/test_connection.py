@@ -190,6 +190,7 @@ async def test_a_reader_who_is_behind_pauses_the_upstream() -> None:
             await peer.say(chunk(b"y" * size))
             pushed += 1
         await peer.say(LAST)
+        await peer.gone()  # else what the sockets still hold would be thrown away
 
     async with serving(talk) as server, pooled() as pool:
         exchange = await ask(pool, server)
