@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from gateway.attribution import end_of, outcome_of, verdict_of
-from gateway.departure import ClientGone, Departure, Receive
+from gateway.departure import Departure, Receive
 from gateway.errors import GatewayError, failed_event, stream_failure
 from gateway.exchange import Exchange
 from gateway.ownership import Ownership
@@ -211,6 +211,3 @@ def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-relay-adapted", ", ".join(exchange.adaptations).encode()))
     headers += exchange.extra_headers
     return headers
-
-
-__all__ = ["ClientGone", "Pump", "StreamingRelay", "relay_headers"]

@@ -76,9 +76,7 @@ class UpstreamSettings(Section):
     total_timeout_s: Seconds = Field(3600.0, description="Longest life of one stream.")
     max_stream_mib: int = Field(512, ge=1, description="Most bytes of one stream, in MiB.")
     max_event_mib: int = Field(16, ge=1, le=256, description="Largest single event, in MiB.")
-    http2: bool = Field(
-        False, description="HTTP/2 to the upstream; costs about six times the CPU per event (docs/performance.md)."
-    )
+    http2: bool = Field(False, description="HTTP/2 to the upstream; costs more CPU per event (docs/performance.md).")
     ca_file: Path | None = Field(None, description="PEM bundle to trust besides the system's, for a TLS proxy.")
     proxy: str | None = Field(None, description="http:// proxy for upstream traffic (CONNECT); none by default.")
     originator: str = Field("codex_cli_rs", description="originator header for clients that are not Codex.")
