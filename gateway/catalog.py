@@ -41,7 +41,7 @@ class ModelCatalog:
         self._codex = codex
         self._tokens = tokens
         self._pool = pool
-        self._table = table
+        self.table = table
         self._cache_s = cache_s
         self._clock = clock
         self._by_account: dict[str, dict[str, dict[str, Any]]] = {}
@@ -109,11 +109,11 @@ class ModelCatalog:
 
     def listing(self) -> tuple[bytes, bytes]:
         """(body, etag) of ``GET /v1/models`` in OpenAI's shape."""
-        return _with_etag(self._table.listing(list(self.entries.values())))
+        return _with_etag(self.table.listing(list(self.entries.values())))
 
     def native(self) -> tuple[bytes, bytes]:
         """(body, etag) in the shape that the Codex CLI reads: the backend's own objects."""
-        return _with_etag({"models": [e for e in self.entries.values() if not self._table.hidden(e["slug"])]})
+        return _with_etag({"models": [e for e in self.entries.values() if not self.table.hidden(e["slug"])]})
 
 
 def _with_etag(value: object) -> tuple[bytes, bytes]:

@@ -58,6 +58,13 @@ class RelayCycle(RequestResponseCycle):
         else:
             await super().send(message)
 
+    def push(self, piece: bytes) -> bool:
+        """Writes a piece of the chunked answer that is under way; False when there is none. Never waits."""
+        if not self.chunked_encoding or self.response_complete or self.disconnected:
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return True
+
     def _begin(self, message: Any) -> None:
         """Writes status line and fields. Raises RuntimeError for a field that would split the head."""
         if message["type"] != "http.response.start":

@@ -345,6 +345,11 @@ class RelayConnection(HttpToolsProtocol):
         self._depart()
         self._abort()
 
+    def push(self, piece: bytes) -> bool:
+        """Writes a piece of the streamed answer at once. False, and nothing is written, while the client does not take
+        what was written before, or when there is no such answer: then the application's ``send`` is the way."""
+        return not self.flow.write_paused and self.cycle.push(piece)
+
     def _depart(self) -> None:
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:

@@ -9,6 +9,12 @@ Rules that hold:
 * ``send`` is awaited before the next block is read, so a slow reader slows the upstream and memory stays bounded;
 * the account is released, and the exchange filled in, exactly once, by code that cannot be interrupted.
 
+Two ways lead down. The long way is the loop of :meth:`Pump.run`: it wakes for every block and awaits ``send``. The
+short way is :meth:`Pump.pour`: while that loop waits, a block of plain events is looked at and written by the very
+callback that read it, as long as the client takes what is written. Everything else (a slow reader, the terminal
+event, sealed parts, silence, faults, departures) finds the loop waiting and is its business. Only the connection of
+our own server offers the short way.
+
 Heartbeats: a comment for SDK clients; for Codex clients a data event of a type that they skip, because a comment
 does not reset their idle timer.
 """
@@ -17,10 +23,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from gateway.attribution import end_of, outcome_of, verdict_of
-from gateway.departure import Departure, Receive
+from gateway.departure import CONNECTION_KEY, Departure, Receive
 from gateway.errors import GatewayError, failed_event, stream_failure
 from gateway.exchange import Exchange
 from gateway.ownership import Ownership
@@ -30,7 +36,7 @@ from gateway.types import Dialect, RelayRequest
 from ops.clock import Clock
 from router.types import CANCELLED, Outcome
 from upstream.errors import FaultKind, UpstreamError
-from upstream.sse import Terminal, count_numbered, find_terminal, last_sequence_number, sequence_numbers
+from upstream.sse import Terminal, count_numbered, find_terminal, is_plain, last_sequence_number, sequence_numbers
 from upstream.usage import usage_of
 
 Scope = MutableMapping[str, Any]
@@ -73,7 +79,7 @@ class StreamingRelay:
         async with Departure(scope, receive) as departure:
             opened = await self._relay.open(request, exchange)
             request.let_go()
-            pump = Pump(opened, exchange, self._ownership, self._clock)
+            pump = Pump(opened, exchange, self._ownership, self._clock, scope.get(CONNECTION_KEY))
             try:
                 await pump.run(send, self._heartbeat_s)
             except asyncio.CancelledError:
@@ -86,10 +92,22 @@ class StreamingRelay:
                 pump.settle()
 
 
+class Spout(Protocol):
+    """The client's connection, where it is our own server's."""
+
+    def push(self, piece: bytes) -> bool: ...
+
+
 class Pump:
     """One committed stream. ``settle`` is synchronous, idempotent, and always runs last."""
 
-    def __init__(self, opened: OpenedStream, exchange: Exchange, ownership: Ownership, clock: Clock) -> None:
+    __slots__ = (
+        "_clock", "_end", "_exchange", "_number", "_opened", "_outcome", "_ownership", "_push", "_response", "_terminal",
+    )  # fmt: skip
+
+    def __init__(
+        self, opened: OpenedStream, exchange: Exchange, ownership: Ownership, clock: Clock, spout: Spout | None = None
+    ) -> None:
         self._opened = opened
         self._response = opened.response
         self._exchange = exchange
@@ -99,6 +117,7 @@ class Pump:
         self._terminal: Terminal | None = None
         self._outcome: Outcome = CANCELLED
         self._end = "client_gone"
+        self._push = None if spout is None else spout.push
 
     async def run(self, send: Send, heartbeat_s: float) -> None:
         exchange, response = self._exchange, self._response
@@ -108,6 +127,8 @@ class Pump:
         block: bytes | None = self._opened.held
         self._opened.held = b""
         heartbeat = HEARTBEAT[self._opened.request.dialect]
+        if self._push is not None:
+            response.pour(self.pour)
         try:
             while block != b"":
                 if block is None:
@@ -136,6 +157,24 @@ class Pump:
 
     def _look_at(self, block: bytes) -> None:
         """Reads what we must know of a block that is about to go down; never changes it."""
+        self._count(block)
+        if b'"encrypted_content"' in block:
+            self._ownership.learn(self._opened.request, self._opened.lease.account.id, block)
+        terminal = find_terminal(block)
+        if terminal is not None:
+            self._terminal = terminal
+            self._exchange.usage = usage_of(terminal.data)
+            self._outcome, self._end = verdict_of(terminal, self._opened.request.model, self._clock.now_s())
+            self._response.expect_end()
+
+    def pour(self, block: bytes) -> bool:
+        """The short way down: True when the block is written, False when nothing has happened."""
+        if self._push is None or not is_plain(block) or not self._push(block):
+            return False
+        self._count(block)
+        return True
+
+    def _count(self, block: bytes) -> None:
         exchange = self._exchange
         exchange.bytes_out += len(block)
         count, last = count_numbered(block), last_sequence_number(block)
@@ -145,14 +184,6 @@ class Pump:
             if last != self._number + count or 1 < count <= CLOSELY:
                 self._check_order(block)
             self._number = last
-        if b'"encrypted_content"' in block:
-            self._ownership.learn(self._opened.request, self._opened.lease.account.id, block)
-        terminal = find_terminal(block)
-        if terminal is not None:
-            self._terminal = terminal
-            self._exchange.usage = usage_of(terminal.data)
-            self._outcome, self._end = verdict_of(terminal, self._opened.request.model, self._clock.now_s())
-            self._response.expect_end()
 
     def _check_order(self, block: bytes) -> None:
         """Whether the numbers of this block are simply the next ones; a stream may begin at any number."""
@@ -192,6 +223,8 @@ class Pump:
 
     def settle(self) -> None:
         exchange = self._exchange
+        self._push = None
+        self._response.pour(None)
         self._response.close()
         self._opened.lease.release(self._outcome)
         exchange.end = self._end

@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from ops.metrics import CATALOGUE, OTHER, Description
-from ops.settings import ENV_PREFIX, Section, Settings
+from ops.sections.base import Section
+from ops.settings import ENV_PREFIX, Settings
 
 _HEAD: Final = """\
 # codex-relay: every setting with its default. Copy to config.toml and change what you need; a line that stays
@@ -27,7 +28,7 @@ _HEAD: Final = """\
 _SETTINGS_HEAD: Final = """\
 # Settings
 
-Made from `ops/settings.py`; do not edit. One TOML file (`--config`, `$CODEX_RELAY_CONFIG`, or `./config.toml`); every
+Made from `ops/sections/`; do not edit. One TOML file (`--config`, `$CODEX_RELAY_CONFIG`, or `./config.toml`); every
 value is also an environment variable, which wins. Lists in variables are JSON:
 `{prefix}SERVER__TRUSTED_PROXIES='["10.0.0.0/8"]'`. An unknown name, a wrong type or a value out of bounds refuses the
 start with one line that names the setting; `codex-relay config check` tells the same.

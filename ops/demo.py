@@ -21,15 +21,9 @@ import uvloop
 
 from ops.embedded import Embedded, embedded_gateway
 from ops.log import configure
-from ops.settings import (
-    OAuthSettings,
-    ServerSettings,
-    Settings,
-    SettingsError,
-    StoreSettings,
-    UpstreamSettings,
-    VaultSettings,
-)
+from ops.sections.keep import StoreSettings, VaultSettings
+from ops.sections.relay import OAuthSettings, ServerSettings, UpstreamSettings
+from ops.settings import Settings, SettingsError
 from ops.simulator import RunningSimulator, SimulatorConfig, running_simulator
 
 ACCOUNTS: Final = 3

@@ -31,7 +31,9 @@ import httpx
 from cryptography import x509
 
 from ops.clock import Clock
-from ops.settings import ServerSettings, Settings, StoreSettings, UpstreamSettings
+from ops.sections.keep import StoreSettings
+from ops.sections.relay import ServerSettings, UpstreamSettings
+from ops.settings import Settings
 from store.base import Store
 from store.errors import StoreError
 from store.keyfile import KeyProvider

@@ -18,9 +18,10 @@ from auth.authfile import Source
 from auth.importer import Importer, ImportOptions, ImportResult
 from auth.keys import PEPPER_BYTES, KeyRing
 from ops.clock import Clock, SystemClock
-from ops.house import Gateway, Seat, open_gateway
+from ops.house import Gateway, open_gateway
 from ops.main import listen, prepare, server_for, server_values
 from ops.metrics import Metrics
+from ops.seat import Seat
 from ops.server import serve_until
 from ops.settings import Settings
 from ops.stop import Stop

@@ -23,16 +23,19 @@ import uvloop
 
 from gateway.protocol import ConnectionValues, make_protocol
 from ops.clock import SystemClock
-from ops.house import KIB, Gateway, Seat, key_secret, open_gateway
+from ops.house import Gateway, open_gateway
+from ops.house_front import KIB
+from ops.house_store import keys_of
 from ops.log import Sink, configure, get_logger
 from ops.metrics import Metrics
+from ops.seat import Seat
 from ops.server import GatewayServer, ServerValues, bind, make_server, serve_until
 from ops.settings import Settings, SettingsError
 from ops.stop import Stop
 from ops.version import VERSION
 from ops.workers import Supervisor
 from store.errors import StoreError
-from store.open import key_provider, open_store, prepare_key, sqlite_path
+from store.open import open_store, prepare_key, sqlite_path
 from upstream.dial import tls_context
 
 _REFUSALS: Final = (StoreError, SettingsError)
@@ -160,7 +163,7 @@ def settle_memory() -> None:
 
 async def prepare(settings: Settings) -> None:
     """The key and the schema, once, before anything is spawned."""
-    keys = key_provider(settings.vault.provider, key_secret(settings), settings.vault.key_file)
+    keys = keys_of(settings)
     made = prepare_key(keys, settings.store.url)
     if made is not None:
         get_logger().warning("key_file_created", path=str(made), next="back it up: without it the accounts are lost")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import structlog
 
-from ops.house import Seat
 from ops.log import configure
 from ops.main import run_process
+from ops.seat import Seat
 from ops.settings import from_whole_json
 from ops.stop import Stop
 from ops.workers import counter_file

@@ -24,6 +24,7 @@ from store.records import (
     Claim,
     ClientKey,
     Credential,
+    Document,
     HealthRecord,
     Placement,
     RefreshIntent,
@@ -160,7 +161,29 @@ class SharedState(Protocol):
         """Account ids of the digests that are known and not expired."""
 
     async def purge(self) -> int:
-        """Removes expired placements and long-healthy health records; how many."""
+        """Removes expired placements and documents and long-healthy health records; how many."""
+
+
+class DocumentStore(Protocol):
+    """Records of many small kinds, each by (kind, id). Sealed at rest; an expired one is absent for every method.
+
+    Writes do not bump the directory revision.
+    """
+
+    async def document(self, kind: str, document_id: str) -> Document | None:
+        """Raises SealBroken when the ciphertext does not open in its place."""
+
+    async def documents(self, kind: str, *, after_id: str = "", limit: int = 1000) -> tuple[Document, ...]:
+        """Those of the kind whose id is greater than ``after_id``, ordered by id, at most ``limit``."""
+
+    async def add_document(self, document: Document) -> Document:
+        """As stored, with version 1. Raises Conflict when (kind, id) is there."""
+
+    async def put_document(self, document: Document, expected_version: int) -> Document:
+        """Compare-and-put; the record with its new version. Raises Conflict, NotFound."""
+
+    async def remove_document(self, kind: str, document_id: str) -> bool:
+        """False when absent."""
 
 
 class AuditStore(Protocol):
@@ -185,7 +208,7 @@ class AuditStore(Protocol):
         """(records read, None) when the chain is whole, else (records up to the break, what is wrong)."""
 
 
-class Store(AccountStore, CredentialStore, KeyStore, SharedState, AuditStore, Protocol):
+class Store(AccountStore, CredentialStore, KeyStore, SharedState, DocumentStore, AuditStore, Protocol):
     """All of it, as the composition root builds it."""
 
     async def close(self) -> None: ...

@@ -20,6 +20,7 @@ from store.records import (
     Claim,
     ClientKey,
     Credential,
+    Document,
     HealthRecord,
     Placement,
     RefreshIntent,
@@ -50,6 +51,7 @@ class MemoryStore:
         self._health: dict[tuple[str, str, str], tuple[int, HealthRecord]] = {}
         self._windows: dict[tuple[str, str], tuple[int, WindowRecord]] = {}
         self._placements: dict[tuple[str, bytes], Placement] = {}
+        self._documents: dict[tuple[str, str], Document] = {}
         self._audit: list[chain.Row] = []
 
     async def close(self) -> None:
@@ -261,12 +263,46 @@ class MemoryStore:
         self._must_be_open()
         now_s = self._clock.now_s()
         aged_s = now_s - HEALTHY_KEPT_S
-        before = len(self._placements) + len(self._health)
+        before = len(self._placements) + len(self._health) + len(self._documents)
         self._placements = {key: kept for key, kept in self._placements.items() if kept.expires_at_s > now_s}
         self._health = {
             key: kept for key, kept in self._health.items() if kept[1].until_s > aged_s or kept[1].updated_at_s > aged_s
         }
-        return before - len(self._placements) - len(self._health)
+        self._documents = {key: kept for key, kept in self._documents.items() if _lives(kept, now_s)}
+        return before - len(self._placements) - len(self._health) - len(self._documents)
+
+    # documents
+
+    async def document(self, kind: str, document_id: str) -> Document | None:
+        self._must_be_open()
+        found = self._documents.get((kind, document_id))
+        return found if found is not None and _lives(found, self._clock.now_s()) else None
+
+    async def documents(self, kind: str, *, after_id: str = "", limit: int = 1000) -> tuple[Document, ...]:
+        self._must_be_open()
+        now_s = self._clock.now_s()
+        found = [kept for kept in self._documents.values() if kept.kind == kind and kept.id > after_id]
+        return tuple(sorted((kept for kept in found if _lives(kept, now_s)), key=lambda kept: kept.id)[:limit])
+
+    async def add_document(self, document: Document) -> Document:
+        if await self.document(document.kind, document.id) is not None:
+            raise Conflict(f"a {document.kind} with this id exists already")
+        stored = self._documents[document.kind, document.id] = replace(document, version=1)
+        return stored
+
+    async def put_document(self, document: Document, expected_version: int) -> Document:
+        found = await self.document(document.kind, document.id)
+        if found is None:
+            raise NotFound(f"there is no such {document.kind}")
+        if found.version != expected_version:
+            raise Conflict(f"the {document.kind} has changed since it was read")
+        stored = self._documents[document.kind, document.id] = replace(document, version=expected_version + 1)
+        return stored
+
+    async def remove_document(self, kind: str, document_id: str) -> bool:
+        there = await self.document(kind, document_id) is not None
+        self._documents.pop((kind, document_id), None)
+        return there
 
     # audit
 
@@ -308,6 +344,10 @@ class MemoryStore:
         self._must_be_open()
         seq, _, fault = chain.broken_at(self._audit, 0, chain.GENESIS)
         return seq, fault
+
+
+def _lives(document: Document, now_s: float) -> bool:
+    return document.expires_at_s is None or document.expires_at_s > now_s
 
 
 def _matches(action: str, wanted: str) -> bool:

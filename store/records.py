@@ -226,6 +226,22 @@ class WindowRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """A record of one kind whose shape its owner knows: administrators, console sessions, sign-ins under way, ...
+
+    ``body`` is the owner's JSON; a durable store keeps it sealed. ``id`` is chosen by the owner and is not secret.
+    From ``expires_at_s`` on (by the store's clock) the document is absent. ``version`` rises with every
+    compare-and-put.
+    """
+
+    kind: str
+    id: str
+    body: bytes = field(repr=False)
+    expires_at_s: float | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRecord:
     """One line of the audit log, without content. ``seq``, ``prev_hash`` and ``hash`` are given by the store.
 

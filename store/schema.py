@@ -171,7 +171,23 @@ _FIRST: Final = Migration(
     ),
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST,)
+_DOCUMENTS: Final = Migration(
+    2,
+    (
+        """CREATE TABLE documents (
+            kind TEXT NOT NULL,
+            id TEXT NOT NULL,
+            sealed BLOB NOT NULL,
+            expires_at_s REAL,
+            version INTEGER NOT NULL,
+            PRIMARY KEY (kind, id)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX documents_expiry ON documents (expires_at_s) WHERE expires_at_s IS NOT NULL",
+        "PRAGMA user_version = 2",
+    ),
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _DOCUMENTS)
 
 
 def version_of(db: sqlite3.Connection) -> int:

@@ -2,7 +2,8 @@
 
 SqliteStore answers for the promises of store.base: which calls write durably, on which thread, judged by which clock.
 What a call does to the tables stands in the modules beside it: sqlite_accounts, sqlite_refresh, sqlite_keys,
-sqlite_hot, sqlite_audit; how the file is opened in sqlite_file; how threads and transactions work in sqlite_threads.
+sqlite_hot, sqlite_documents, sqlite_audit; how the file is opened in sqlite_file; how threads and transactions work in
+sqlite_threads.
 
 Rules that hold:
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from ops.clock import Clock, SystemClock
-from store import chain, sqlite_accounts, sqlite_audit, sqlite_hot, sqlite_keys, sqlite_refresh
+from store import chain, sqlite_accounts, sqlite_audit, sqlite_documents, sqlite_hot, sqlite_keys, sqlite_refresh
 from store.base import Changes
 from store.records import (
     Account,
@@ -30,6 +31,7 @@ from store.records import (
     Claim,
     ClientKey,
     Credential,
+    Document,
     HealthRecord,
     Placement,
     RefreshIntent,
@@ -177,7 +179,38 @@ class SqliteStore:
         return await self._threads.read(lambda db: sqlite_hot.placements(db, kind, digests, self._now_s(db)))
 
     async def purge(self) -> int:
-        return await self._threads.write(lambda db: sqlite_hot.purge(db, self._now_s(db)), durable=False)
+        return await self._threads.write(self._purge, durable=False)
+
+    def _purge(self, db: sqlite3.Connection) -> int:
+        now_s = self._now_s(db)
+        return sqlite_hot.purge(db, now_s) + sqlite_documents.purge(db, now_s)
+
+    # documents
+
+    async def document(self, kind: str, document_id: str) -> Document | None:
+        return await self._threads.read(
+            lambda db: sqlite_documents.document(db, self._vault, kind, document_id, self._now_s(db))
+        )
+
+    async def documents(self, kind: str, *, after_id: str = "", limit: int = 1000) -> tuple[Document, ...]:
+        return await self._threads.read(
+            lambda db: sqlite_documents.documents(db, self._vault, kind, after_id, limit, self._now_s(db))
+        )
+
+    async def add_document(self, document: Document) -> Document:
+        return await self._threads.write(
+            lambda db: sqlite_documents.add_document(db, self._vault, document, self._now_s(db))
+        )
+
+    async def put_document(self, document: Document, expected_version: int) -> Document:
+        return await self._threads.write(
+            lambda db: sqlite_documents.put_document(db, self._vault, document, expected_version, self._now_s(db))
+        )
+
+    async def remove_document(self, kind: str, document_id: str) -> bool:
+        return await self._threads.write(
+            lambda db: sqlite_documents.remove_document(db, kind, document_id, self._now_s(db))
+        )
 
     # audit
 

@@ -4,6 +4,7 @@ The reader pulls (``head``, ``take``, ``read``), the carrier pushes (``arrived``
 
 * an exchange has its own buffer, which stays readable after its connection serves somebody else;
 * waiting costs a future only when nothing has arrived; one reader at a time;
+* while the reader waits and nothing is kept, a ``tap`` may take what arrives at once, without waking the reader;
 * a reader that is behind by more than the high-water mark pauses the carrier, taking resumes it;
 * deadlines are data: the pool's sweep asks ``overdue``; nothing here looks at a clock.
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from upstream.errors import FaultKind, UpstreamError
@@ -34,9 +36,9 @@ class Exchange:
     """One request and its answer. ``status`` is 0 until the head has come; header names are in lower case."""
 
     __slots__ = (
-        "_buffered", "_chunks", "_connection", "_idle_s", "_nudged", "_waiter", "_write_s", "complete", "error",
-        "first_deadline_s", "headers", "heard", "heard_s", "nudge_s", "paused", "received", "status",
-        "total_deadline_s", "unwritten",
+        "_again_s", "_buffered", "_chunks", "_connection", "_idle_s", "_nudged", "_tapped", "_waiter", "_write_s",
+        "complete", "error", "first_deadline_s", "headers", "heard", "heard_s", "nudge_s", "paused", "received", "status",
+        "tap", "total_deadline_s", "unwritten",
     )  # fmt: skip
 
     def __init__(self, connection: Carrier, timeouts: Timeouts, started_s: float) -> None:
@@ -48,6 +50,9 @@ class Exchange:
         self._idle_s = timeouts.idle_s
         self._write_s = timeouts.write_s
         self._nudged = False
+        self._again_s = math.inf
+        self._tapped = False  # the tap has taken something since the last sweep
+        self.tap: Callable[[bytes], bool] | None = None
         self.nudge_s = math.inf
         self.status = 0
         self.headers: RawHeaders = []
@@ -104,10 +109,14 @@ class Exchange:
         self._nudged = True
         self.wake()
 
-    def nudge_at(self, at_s: float) -> None:
-        """Lets the sweep nudge at the given monotonic time (inf: never), and forgets an earlier nudge."""
-        self._nudged = False
+    def nudge_at(self, at_s: float, again_s: float = math.inf) -> None:
+        """Lets the sweep nudge at the given monotonic time (inf: never), and forgets an earlier nudge.
+
+        When the tap takes something meanwhile, the time is put off to ``again_s`` after the sweep that sees it.
+        """
+        self._nudged = self._tapped = False
         self.nudge_s = at_s
+        self._again_s = again_s
 
     async def _wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -141,12 +150,19 @@ class Exchange:
     # what the carrier calls
 
     def nudge_if_due(self, now_s: float) -> None:
-        if now_s >= self.nudge_s:
+        if self._tapped:
+            self._tapped = False
+            self.nudge_s = now_s + self._again_s
+        elif now_s >= self.nudge_s:
             self.nudge_s = math.inf
             self.nudge()
 
     def arrived(self, body: bytes) -> bool:
-        """Keeps body bytes; True when the reader is so far behind that reading must pause."""
+        """Keeps body bytes, unless the tap takes them; True when the reader is so far behind that reading must pause."""
+        tap, waiter = self.tap, self._waiter
+        if tap is not None and waiter is not None and not self._chunks and not waiter.done() and tap(body):
+            self._tapped = True
+            return False
         self._chunks.append(body)
         self._buffered += len(body)
         if self._buffered > HIGH_WATER and not self.paused:

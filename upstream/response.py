@@ -5,12 +5,17 @@ owns its exchange: ``close`` gives the connection back or tears it down, and for
 
 Rules that hold: the first-event deadline runs until the first whole event, so that a dripping upstream cannot
 stretch it; the bytes of a stream are bounded; after ``expect_end`` nobody waits for the upstream any more.
+
+The short way (``pour``): while the reader waits in ``next_block``, a read that is nothing but whole events may go
+straight to a sink, from the callback that brought it, and the reader sleeps on. Whatever the sink does not take, and
+everything that is not plain (half events, the end, faults, limits), goes the long way, in the same order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Final
 
 from ops.clock import Clock
@@ -42,6 +47,7 @@ class UpstreamResponse:
         self._clock = clock
         self._framer = EventFramer(max_event_bytes)
         self._left = max_stream_bytes
+        self._sink: Callable[[bytes], bool] | None = None
         self._headers: RawHeaders | None = None
         self._begun = False
         self._ending = False
@@ -67,7 +73,8 @@ class UpstreamResponse:
     async def next_block(self, wait_s: float | None = None) -> bytes | None:
         """The whole events that have come since the last call; b"" when the upstream has ended at an event boundary.
 
-        None: nothing came within ``wait_s`` (kept to a quarter of a second for waits of a second and more). Whether
+        None: nothing came within ``wait_s`` (kept to a quarter of a second for waits of a second and more, and to
+        half of one after something was poured). Whether
         a terminal event was among the events is for the caller to know. Raises UpstreamError (TRUNCATED, IDLE,
         BUDGET, EVENT_TOO_LARGE, PROTOCOL, FIRST_EVENT_TIMEOUT), after all events that came before; the response is
         closed then. Cancel: nothing is lost, call again or ``close``.
@@ -103,11 +110,29 @@ class UpstreamResponse:
     def _arm(self, wait_s: float | None) -> asyncio.TimerHandle | None:
         """Long waits are the sweep's business and cost nothing; short ones get a timer of their own."""
         exchange = self._exchange
-        if wait_s is not None and wait_s >= SHORT_WAIT_S:
-            exchange.nudge_at(self._clock.monotonic_s() + wait_s)
+        if wait_s is None or wait_s >= SHORT_WAIT_S:
+            exchange.tap = self._pour if self._sink is not None else None
+            exchange.nudge_at(math.inf if wait_s is None else self._clock.monotonic_s() + wait_s, wait_s or math.inf)
             return None
+        exchange.tap = None  # a timer of its own cannot be put off by what is poured
         exchange.nudge_at(math.inf)
-        return None if wait_s is None else asyncio.get_running_loop().call_later(wait_s, exchange.nudge)
+        return asyncio.get_running_loop().call_later(wait_s, exchange.nudge)
+
+    def pour(self, sink: Callable[[bytes], bool] | None) -> None:
+        """From the next wait on, blocks may go straight to ``sink``, which takes one whole (True) or leaves it whole
+        for ``next_block`` (False), never waits and never raises. None: no longer; to be said before the stream is
+        left, because the two hold each other."""
+        self._sink = sink
+        if sink is None:
+            self._exchange.tap = None
+
+    def _pour(self, data: bytes) -> bool:
+        """The tap of the exchange: only what would pass the framer and the limit untouched is offered."""
+        sink = self._sink
+        if sink is None or len(data) > self._left or not self._framer.passes(data) or not sink(data):
+            return False
+        self._left -= len(data)
+        return True
 
     def _frame(self, data: bytes) -> bytes:
         self._left -= len(data)

@@ -95,9 +95,11 @@ class EventFramer:
         A chunk that ends an event when nothing is held is returned itself. Raises UpstreamError(EVENT_TOO_LARGE);
         the framer must not be fed again then.
         """
-        if self._flowing and chunk.endswith(b"\n\n") and len(chunk) <= self._max:
-            return chunk
-        return self._feed(chunk)
+        return chunk if self.passes(chunk) else self._feed(chunk)
+
+    def passes(self, chunk: bytes) -> bool:
+        """Whether ``feed`` would return this chunk itself and stay as it is."""
+        return self._flowing and chunk.endswith(b"\n\n") and len(chunk) <= self._max
 
     def _feed(self, chunk: bytes) -> bytes:
         held = self._held
@@ -197,6 +199,14 @@ def event_type(data: bytes) -> str:
         return _TYPED.decode(data).type
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
+
+
+def is_plain(block: bytes) -> bool:
+    """True when no event of the block can end a response or carry anything encrypted: three substring tests.
+
+    Inside a text that a model wrote the quotes of these words are escaped.
+    """
+    return b'"response"' not in block and b'"error"' not in block and b'"encrypted_content"' not in block
 
 
 def find_terminal(block: bytes) -> Terminal | None:

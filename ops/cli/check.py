@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from ops.cli.opening import keys_of
 from ops.cli.options import common, config_option
 from ops.cli.output import data, fail, say, table
 from ops.cli.session import settings_of
 from ops.clock import SystemClock
+from ops.house_store import keys_of
 from ops.settings import config_path
 from store.errors import StoreError
 

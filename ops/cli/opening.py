@@ -7,19 +7,11 @@ from contextlib import asynccontextmanager
 
 from ops.cli.output import fail, say
 from ops.clock import Clock
+from ops.house_store import keys_of
 from ops.settings import Settings
 from store.base import Store
-from store.keyfile import KeyProvider
-from store.open import key_provider, prepare_key, sqlite_path
 from store.open import open_store as open_url
-from store.records import Secret
-
-
-def keys_of(settings: Settings) -> KeyProvider:
-    """The provider of the key that ``[vault]`` names."""
-    given = settings.vault.key
-    value = None if given is None else Secret(given.get_secret_value())
-    return key_provider(settings.vault.provider, value, settings.vault.key_file)
+from store.open import prepare_key, sqlite_path
 
 
 @asynccontextmanager

@@ -22,17 +22,15 @@ from auth.importer import Importer
 from auth.oauth import OAuthClient
 from auth.refresh import RefreshPolicy
 from auth.tokens import TokenSource
-from ops.cli.opening import keys_of
 from ops.cli.session import Session
-from ops.house import spool_of
-from ops.settings import Settings
+from ops.house_relay import client_settings
+from ops.house_store import keys_of, spool_of
 from store.records import Secret
 from upstream.client import CodexClient
 from upstream.dial import Dialer, parse_origin, tls_context
 from upstream.errors import UpstreamError
 from upstream.httpx_transport import PoolTransport
 from upstream.pool import ConnectionPool
-from upstream.types import ClientSettings, Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ async def outside(session: Session) -> AsyncIterator[Outside]:
             policy,
             spool=spool_of(settings, keys_of(settings)),
         )
-        codex = CodexClient(_client_settings(settings), pool, http, session.clock)
+        codex = CodexClient(client_settings(settings), pool, http, session.clock)
         try:
             yield Outside(tokens, codex)
         finally:
@@ -109,13 +107,4 @@ def importer(session: Session, codex: CodexClient | None) -> Importer:
         session.clock,
         home_origin=f"{origin.scheme}://{origin.authority.decode()}",
         allowed_origins=upstream.allowed_origins,
-    )
-
-
-def _client_settings(settings: Settings) -> ClientSettings:
-    upstream = settings.upstream
-    return ClientSettings(
-        base_url=upstream.base_url,
-        chatgpt_base_url=upstream.chatgpt_base_url,
-        identity=Identity(upstream.originator, upstream.user_agent, upstream.client_version),
     )

@@ -20,7 +20,9 @@ from cryptography.x509.oid import NameOID
 from ops import doctor
 from ops.clock import SystemClock
 from ops.doctor import Finding, Reached, Status
-from ops.settings import ServerSettings, Settings, StoreSettings, UpstreamSettings
+from ops.sections.keep import StoreSettings
+from ops.sections.relay import ServerSettings, UpstreamSettings
+from ops.settings import Settings
 from ops.simulator import RunningSimulator, running_simulator
 from store.keyfile import FileKeys
 from store.open import open_store, prepare_key

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ops.house import Seat
-from ops.settings import Settings, VaultSettings, from_whole_json
+from ops.seat import Seat
+from ops.sections.keep import VaultSettings
+from ops.settings import Settings, from_whole_json
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from ops.settings import ENV_PREFIX, Section, Settings, SettingsError, config_path, from_whole_json, load
+from ops.sections.base import Section
+from ops.settings import ENV_PREFIX, Settings, SettingsError, config_path, from_whole_json, load
 
 ROOT = Path(__file__).resolve().parents[2]
 

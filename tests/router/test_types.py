@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from ops.settings import RouterSettings
+from ops.sections.relay import RouterSettings
 from router.types import Moment, PoolRules
 
 

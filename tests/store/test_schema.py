@@ -33,6 +33,14 @@ def test_the_application_id_is_what_is_looked_for(db: sqlite3.Connection) -> Non
     assert APPLICATION_ID.to_bytes(4, "big") == b"CRLY"
 
 
+LAST = len(MIGRATIONS)
+
+
+def later(steps: int, statement: str) -> Migration:
+    """A migration that a later release may bring."""
+    return Migration(LAST + steps, (statement, f"PRAGMA user_version = {LAST + steps}"))
+
+
 def test_an_empty_database_is_brought_up_and_a_second_run_changes_nothing(db: sqlite3.Connection) -> None:
     assert migrate(db) == len(MIGRATIONS)
     before = schema(db)
@@ -42,21 +50,21 @@ def test_an_empty_database_is_brought_up_and_a_second_run_changes_nothing(db: sq
 
 def test_only_what_is_missing_runs(db: sqlite3.Connection) -> None:
     migrate(db)
-    second = Migration(2, ("CREATE TABLE second (id TEXT)", "PRAGMA user_version = 2"))
-    third = Migration(3, ("INSERT INTO second VALUES ('once')", "PRAGMA user_version = 3"))
-    assert migrate(db, (*MIGRATIONS, second)) == 2
+    second = later(1, "CREATE TABLE second (id TEXT)")
+    third = later(2, "INSERT INTO second VALUES ('once')")
+    assert migrate(db, (*MIGRATIONS, second)) == LAST + 1
     for _ in range(2):
-        assert migrate(db, (*MIGRATIONS, second, third)) == 3
+        assert migrate(db, (*MIGRATIONS, second, third)) == LAST + 2
     assert db.execute("SELECT id FROM second").fetchall() == [("once",)]
 
 
 def test_a_failure_undoes_every_migration_of_the_run(db: sqlite3.Connection) -> None:
-    second = Migration(2, ("CREATE TABLE second (id TEXT)", "PRAGMA user_version = 2"))
-    third = Migration(3, ("CREATE TABLE second (id TEXT)", "PRAGMA user_version = 3"))
+    second = later(1, "CREATE TABLE second (id TEXT)")
+    third = later(2, "CREATE TABLE second (id TEXT)")
     migrate(db)
     before = schema(db)
     with pytest.raises(sqlite3.OperationalError):
         migrate(db, (*MIGRATIONS, second, third))
     assert schema(db) == before
-    assert version_of(db) == 1
+    assert version_of(db) == LAST
     assert not db.in_transaction

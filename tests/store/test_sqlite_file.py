@@ -134,7 +134,7 @@ async def test_a_newer_schema_is_refused(opener: Opener, path: Path) -> None:
     await filled(opener, path)
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
-    await refused(opener, path, FutureSchema, "has schema 99, this release knows 1")
+    await refused(opener, path, FutureSchema, f"has schema 99, this release knows {len(MIGRATIONS)}")
 
 
 async def test_a_newer_schema_in_the_log_is_refused_while_it_is_in_use(opener: Opener, path: Path) -> None:
@@ -145,23 +145,24 @@ async def test_a_newer_schema_in_the_log_is_refused_while_it_is_in_use(opener: O
             await opener()
 
 
-SECOND = Migration(2, ("ALTER TABLE accounts ADD COLUMN nickname TEXT", "PRAGMA user_version = 2"))
+LAST = len(MIGRATIONS)
+LATER = Migration(LAST + 1, ("ALTER TABLE accounts ADD COLUMN nickname TEXT", f"PRAGMA user_version = {LAST + 1}"))
 
 
 @pytest.mark.fault("B65")
 async def test_an_older_database_is_copied_then_migrated(opener: Opener, path: Path) -> None:
     await filled(opener, path)
-    store = await opener(migrations=(*MIGRATIONS, SECOND))
+    store = await opener(migrations=(*MIGRATIONS, LATER))
     assert len(await store.accounts()) == 30
     await store.close()
-    copy = path.with_name("relay.db.before-v2")
-    assert sorted(contents(path.parent)) == ["relay.db", "relay.db.before-v2"]
+    copy = path.with_name(f"relay.db.before-v{LAST + 1}")
+    assert sorted(contents(path.parent)) == ["relay.db", f"relay.db.before-v{LAST + 1}"]
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with contextlib.closing(sqlite3.connect(copy)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("PRAGMA user_version").fetchone() == (LAST,)
         assert db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
         assert db.execute("SELECT count(*) FROM accounts").fetchone() == (30,)
-    await refused(opener, path, FutureSchema, "schema 2")
+    await refused(opener, path, FutureSchema, f"schema {LAST + 1}")
     copy.replace(path)
     restored = await opener()
     assert await restored.credential("acct-3") == make_credential("acct-3")
@@ -170,7 +171,7 @@ async def test_an_older_database_is_copied_then_migrated(opener: Opener, path: P
 @pytest.mark.fault("B65")
 async def test_a_migration_that_fails_leaves_the_older_schema(opener: Opener, path: Path) -> None:
     await filled(opener, path)
-    broken = Migration(2, ("ALTER TABLE accounts ADD COLUMN nickname TEXT", "no statement at all"))
+    broken = Migration(LAST + 1, ("ALTER TABLE accounts ADD COLUMN nickname TEXT", "no statement at all"))
     with pytest.raises(StoreError):
         await opener(migrations=(*MIGRATIONS, broken))
     store = await opener()
@@ -213,7 +214,7 @@ async def test_no_token_stands_in_any_file_in_any_form(opener: Opener, path: Pat
     written = [file.read_bytes() for file in path.parent.iterdir()]
     await store.remove_account("acct-1")
     await store.close()
-    migrated = await opener(migrations=(*MIGRATIONS, SECOND))
+    migrated = await opener(migrations=(*MIGRATIONS, LATER))
     await migrated.close()
     written += [file.read_bytes() for file in path.parent.iterdir()]
     assert len(written) == 5  # database, log and its index; database and copy

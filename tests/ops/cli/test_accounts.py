@@ -14,7 +14,8 @@ import pytest
 
 from ops.cli.opening import open_store
 from ops.clock import SystemClock
-from ops.settings import Settings, StoreSettings, VaultSettings
+from ops.sections.keep import StoreSettings, VaultSettings
+from ops.settings import Settings
 from store.base import Store
 from store.records import (
     ROUTE,
