@@ -31,6 +31,7 @@ from store.records import (
     Tenant,
     WindowRecord,
 )
+from store.task_records import AttemptRecord, LogLine, TaskFilter, TaskRecord, TaskState
 
 HEALTHY_KEPT_S: Final = 86_400.0
 """A health record that no longer blocks is kept this long, as history for an operator's "why"."""
@@ -186,6 +187,51 @@ class DocumentStore(Protocol):
         """False when absent."""
 
 
+class TaskStore(Protocol):
+    """Tasks of the sandbox, their attempts as a queue, and their logs. Durable when a call returns, but for log
+    lines, which a power cut may cut short at the end."""
+
+    async def add_task(self, task: TaskRecord, attempts: Sequence[AttemptRecord]) -> TaskRecord:
+        """All of it or nothing. When the tenant has a task with the same ``idempotency``, that one is returned and
+        nothing is written. Raises Conflict when the id is taken."""
+
+    async def task(self, task_id: str) -> TaskRecord | None: ...
+
+    async def tasks(self, wanted: TaskFilter) -> tuple[TaskRecord, ...]: ...
+
+    async def count_tasks(self, tenant_id: str, states: Sequence[TaskState]) -> int: ...
+
+    async def put_task(self, task: TaskRecord, expected_version: int) -> TaskRecord:
+        """Compare-and-put. Raises Conflict, NotFound."""
+
+    async def remove_task(self, task_id: str) -> bool:
+        """With its attempts and its log; False when absent."""
+
+    async def attempts(self, task_id: str) -> tuple[AttemptRecord, ...]:
+        """In order of their numbers."""
+
+    async def add_attempt(self, attempt: AttemptRecord) -> AttemptRecord:
+        """A further one, queued. Raises Conflict when the number is taken, NotFound without the task."""
+
+    async def lease_attempt(self, worker: str, ttl_s: float, per_tenant: int) -> AttemptRecord | None:
+        """The oldest attempt that is queued, or leased by a worker whose lease has run out, of a tenant that has
+        fewer than ``per_tenant`` live leases; leased to ``worker`` with a new fence. None when there is none."""
+
+    async def renew_lease(self, attempt: AttemptRecord, ttl_s: float) -> AttemptRecord | None:
+        """As it stands now (``cancel`` may have been set); None when the lease is another's by its fence."""
+
+    async def put_attempt(self, attempt: AttemptRecord) -> AttemptRecord:
+        """Writes state and body under the fence of the lease. Raises Conflict when the fence is older."""
+
+    async def cancel_attempts(self, task_id: str) -> int:
+        """Asks all that have not ended to stop; queued ones end at once. How many were asked."""
+
+    async def append_log(self, lines: Sequence[LogLine]) -> int:
+        """Numbered in order; the last number. Lines of a task that is gone are dropped."""
+
+    async def log(self, task_id: str, after: int, limit: int) -> tuple[LogLine, ...]: ...
+
+
 class AuditStore(Protocol):
     """The append-only audit log."""
 
@@ -212,6 +258,9 @@ class Store(AccountStore, CredentialStore, KeyStore, SharedState, DocumentStore,
     """All of it, as the composition root builds it."""
 
     async def close(self) -> None: ...
+
+    def task_store(self) -> TaskStore:
+        """The tasks of the sandbox, which live and are closed with this store."""
 
     async def check(self) -> None:
         """Raises StoreUnavailable unless a durable write would succeed now; changes nothing."""

@@ -14,6 +14,7 @@ from ops.clock import Clock, SystemClock
 from store import chain, refresh_rules
 from store.base import HEALTHY_KEPT_S, Changes
 from store.errors import Conflict, NotFound, StoreUnavailable
+from store.memory_tasks import MemoryTaskStore
 from store.records import (
     Account,
     AuditRecord,
@@ -53,9 +54,13 @@ class MemoryStore:
         self._placements: dict[tuple[str, bytes], Placement] = {}
         self._documents: dict[tuple[str, str], Document] = {}
         self._audit: list[chain.Row] = []
+        self._task_store = MemoryTaskStore(self._clock)
 
     async def close(self) -> None:
         self._closed = True
+
+    def task_store(self) -> MemoryTaskStore:
+        return self._task_store
 
     async def check(self) -> None:
         self._must_be_open()

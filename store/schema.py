@@ -187,7 +187,52 @@ _DOCUMENTS: Final = Migration(
     ),
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _DOCUMENTS)
+_TASKS: Final = Migration(
+    3,
+    (
+        """CREATE TABLE tasks (
+            id TEXT NOT NULL PRIMARY KEY,
+            tenant_id TEXT NOT NULL,
+            environment_id TEXT NOT NULL,
+            state TEXT NOT NULL,
+            body BLOB NOT NULL,
+            idempotency TEXT,
+            created_at_s REAL NOT NULL,
+            updated_at_s REAL NOT NULL,
+            archived INTEGER NOT NULL,
+            version INTEGER NOT NULL,
+            last_line INTEGER NOT NULL DEFAULT 0
+        )""",
+        "CREATE UNIQUE INDEX tasks_idempotency ON tasks (tenant_id, idempotency) WHERE idempotency IS NOT NULL",
+        "CREATE INDEX tasks_tenant ON tasks (tenant_id, id)",
+        """CREATE TABLE attempts (
+            task_id TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
+            number INTEGER NOT NULL,
+            tenant_id TEXT NOT NULL,
+            state TEXT NOT NULL,
+            body BLOB NOT NULL,
+            worker TEXT,
+            fence INTEGER NOT NULL,
+            lease_until_s REAL NOT NULL,
+            leases INTEGER NOT NULL,
+            cancel INTEGER NOT NULL,
+            created_at_s REAL NOT NULL,
+            version INTEGER NOT NULL,
+            PRIMARY KEY (task_id, number)
+        )""",
+        "CREATE INDEX attempts_open ON attempts (state, created_at_s) WHERE state <> 'ended'",
+        """CREATE TABLE task_log (
+            task_id TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
+            number INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            body BLOB NOT NULL,
+            PRIMARY KEY (task_id, number)
+        ) WITHOUT ROWID""",
+        "PRAGMA user_version = 3",
+    ),
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _DOCUMENTS, _TASKS)
 
 
 def version_of(db: sqlite3.Connection) -> int:

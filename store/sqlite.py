@@ -40,6 +40,7 @@ from store.records import (
 )
 from store.schema import MIGRATIONS, Migration
 from store.sqlite_file import prepare
+from store.sqlite_tasks import SqliteTaskStore
 from store.sqlite_threads import SqliteThreads
 from store.vault import Vault
 
@@ -83,6 +84,10 @@ class SqliteStore:
 
     def _now_s(self, db: sqlite3.Connection) -> float:
         return sqlite_refresh.database_now(db) if self._clock is None else self._clock.now_s()
+
+    def task_store(self) -> SqliteTaskStore:
+        """The tasks of the sandbox, on the same threads; closed with this store."""
+        return SqliteTaskStore(self._threads, self._vault, self._now_s)
 
     # accounts and credentials
 
