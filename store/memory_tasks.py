@@ -77,9 +77,8 @@ class MemoryTaskStore:
 
     async def lease_attempt(self, worker: str, ttl_s: float, per_tenant: int) -> AttemptRecord | None:
         now_s = self._clock.now_s()
-        live = [
-            one for one in self._attempts.values() if one.state is AttemptState.LEASED and one.lease_until_s > now_s
-        ]
+        leased = [one for one in self._attempts.values() if one.state is AttemptState.LEASED]
+        live = [one for one in leased if one.lease_until_s > now_s]
         for one in sorted(self._attempts.values(), key=lambda one: (one.created_at_s, one.task_id, one.number)):
             open_now = one.state is AttemptState.QUEUED or (one in leased and one not in live)
             if open_now and sum(other.tenant_id == one.tenant_id for other in live) < per_tenant:
