@@ -26,7 +26,7 @@ from limits.storage import Storage
 
 from ops.clock import Clock
 from store.errors import StoreUnavailable, StoreUnusable
-from store.keyfile import make_private_folders
+from store.private_file import make_private_folders
 from store.sqlite_file import translated
 
 T = TypeVar("T")

@@ -2,11 +2,14 @@
 
 A KeyProvider hands out a KeyRing; two are here, a file and a setting's value. Both hold base64 of 32 bytes; several
 keys may stand there, separated by white space: the first seals, the others still open (that is how a key is replaced).
+The providers that ask somebody else stand in key_command and key_wrapped; store.providers chooses.
 
 Rules that hold:
 
 * a key file that others may read, that is a link or that is no regular file is refused with one line and the fix;
 * a key file is made once, exclusively, with mode 0600, and is on the disk before anything is sealed under it;
+* a change of the file adds a key behind the others, moves one to the front, or moves one out to ``PATH.retired``; it
+  never loses one, and two changes at once follow one another;
 * no message and no repr holds key material.
 
 Whether a missing key may be made is not decided here but in store.open: never when a database exists already.
@@ -16,15 +19,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import errno
 import os
-import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
 from store.errors import StoreUnusable, WrongKey
+from store.private_file import create_private, locked_folder, mark_of, read_private, replace_private
 from store.records import Secret
-from store.vault import KEY_BYTES, KeyRing
+from store.vault import KEY_BYTES, KeyRing, key_id
 
 _LARGEST_FILE: Final = 4096
 
@@ -40,10 +43,30 @@ class KeyProvider(Protocol):
         """Whether :meth:`load` has something to read."""
 
     def load(self) -> KeyRing:
-        """Raises WrongKey when the key is missing, malformed or readable by others."""
+        """Blocking. Raises WrongKey when the key is missing, malformed or readable by others."""
+
+    def mark(self) -> object | None:
+        """Another value whenever :meth:`load` would give another ring; None when only loading tells."""
 
     def create(self) -> Path | None:
         """Makes a new random key; its path, or None when another process was first. Raises StoreUnusable."""
+
+
+class KeyChanger(KeyProvider, Protocol):
+    """A provider whose keys the gateway itself may change. Every change is durable when it returns."""
+
+    def add(self) -> bytes:
+        """Makes a new random key, puts it behind the others and returns its id. Raises StoreUnusable, WrongKey."""
+
+    def promote(self, wanted: bytes) -> None:
+        """Moves the key to the front: it seals from now on. Raises WrongKey when there is no such key."""
+
+    def retire(self, wanted: bytes) -> Path:
+        """Moves a key that does not seal out of the ring into a file beside, whose path is returned: backups under it
+        open with that file. Raises WrongKey when there is no such key, or it is the one that seals."""
+
+    def retired(self) -> KeyRing | None:
+        """The keys that were moved out; None when there are none. Raises WrongKey."""
 
 
 class FileKeys:
@@ -60,52 +83,63 @@ class FileKeys:
         return os.path.lexists(self._path)
 
     def load(self) -> KeyRing:
-        return KeyRing(_decode(self._read(), self.source))
+        return KeyRing(self._keys())
+
+    def mark(self) -> object | None:
+        return mark_of(self._path)
 
     def create(self) -> Path | None:
-        make_private_folders(self._path.parent)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            handle = os.open(self._path, flags, 0o600)
-        except FileExistsError:
-            return None
-        except OSError as error:
-            raise StoreUnusable(f"{self.source} cannot be made ({error.strerror}); name a writable place") from None
-        try:
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(self._path.parent)
-        except OSError as error:
-            self._path.unlink(missing_ok=True)
-            raise StoreUnusable(f"{self.source} cannot be written ({error.strerror}); free some space") from None
-        return self._path
+        made = create_private(self._path, self.source, lambda: _encode([os.urandom(KEY_BYTES)]))
+        return self._path if made else None
 
-    def _read(self) -> bytes:
-        try:
-            handle = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise WrongKey(f"{self.source} is missing; restore it from its backup") from None
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise WrongKey(f"{self.source} is a symbolic link; name the file itself") from None
-            raise WrongKey(f"{self.source} cannot be read ({error.strerror})") from None
-        try:
-            info = os.fstat(handle)
-            if not stat.S_ISREG(info.st_mode):
-                raise WrongKey(f"{self.source} is not a regular file")
-            if info.st_mode & 0o077:
-                mode = stat.S_IMODE(info.st_mode)
-                raise WrongKey(f"{self.source} may be read by others (mode {mode:04o}); run: chmod 600 {self._path}")
-            return os.read(handle, _LARGEST_FILE)
-        finally:
-            os.close(handle)
+    def add(self) -> bytes:
+        new = os.urandom(KEY_BYTES)
+        self._change(lambda keys: [*keys, new])
+        return key_id(new)
+
+    def promote(self, wanted: bytes) -> None:
+        def front(keys: list[bytes]) -> list[bytes]:
+            first = _find(keys, wanted, self.source)
+            return [first, *(key for key in keys if key != first)]
+
+        self._change(front)
+
+    def retire(self, wanted: bytes) -> Path:
+        def without(keys: list[bytes]) -> list[bytes]:
+            leaving = _find(keys, wanted, self.source)
+            if leaving == keys[0]:
+                raise WrongKey(f"key {wanted.hex()} is the one that seals; rotate first")
+            kept = self._retired_keys()
+            if leaving not in kept:
+                replace_private(retired_path(self._path), self.source, _encode([*kept, leaving]))
+            return [key for key in keys if key != leaving]
+
+        self._change(without)
+        return retired_path(self._path)
+
+    def retired(self) -> KeyRing | None:
+        keys = self._retired_keys()
+        return KeyRing(keys) if keys else None
+
+    def _keys(self) -> list[bytes]:
+        return decode_keys(read_private(self._path, self.source, _LARGEST_FILE), self.source)
+
+    def _retired_keys(self) -> list[bytes]:
+        path = retired_path(self._path)
+        if not os.path.lexists(path):
+            return []
+        return decode_keys(read_private(path, f"key file {path}", _LARGEST_FILE), f"key file {path}")
+
+    def _change(self, change: Callable[[list[bytes]], list[bytes]]) -> None:
+        with locked_folder(self._path.parent):
+            content = _encode(change(self._keys()))
+            if len(content) > _LARGEST_FILE:
+                raise StoreUnusable(f"{self.source} holds as many keys as it may; retire some")
+            replace_private(self._path, self.source, content)
 
 
 class ValueKeys:
-    """Keys in a setting's value (``vault.key``, by environment)."""
+    """Keys in a setting's value (``vault.key``, by environment). They change with a restart only."""
 
     def __init__(self, value: Secret | None) -> None:
         self._value = value
@@ -121,13 +155,33 @@ class ValueKeys:
     def load(self) -> KeyRing:
         if not self._value:
             raise WrongKey(f"{self.source} is empty; set it to base64 of {KEY_BYTES} random bytes")
-        return KeyRing(_decode(self._value.reveal().encode(), self.source))
+        return KeyRing(decode_keys(self._value.reveal().encode(), self.source))
+
+    def mark(self) -> object | None:
+        return "constant"
 
     def create(self) -> Path | None:
         raise StoreUnusable(f"{self.source} cannot be made; set it to base64 of {KEY_BYTES} random bytes")
 
 
-def _decode(text: bytes, source: str) -> list[bytes]:
+def retired_path(path: Path) -> Path:
+    """Where keys that were taken out of the key file ``path`` are kept."""
+    return path.with_name(f"{path.name}.retired")
+
+
+def _find(keys: list[bytes], wanted: bytes, source: str) -> bytes:
+    for key in keys:
+        if key_id(key) == wanted:
+            return key
+    raise WrongKey(f"{source} holds no key of id {wanted.hex()}; codex-relay vault status shows the ids")
+
+
+def _encode(keys: list[bytes]) -> bytes:
+    return b"".join(base64.b64encode(key) + b"\n" for key in keys)
+
+
+def decode_keys(text: bytes, source: str) -> list[bytes]:
+    """Raw keys of base64 words. Raises WrongKey, which calls their origin ``source``."""
     keys: list[bytes] = []
     for word in text.split():
         try:
@@ -140,22 +194,3 @@ def _decode(text: bytes, source: str) -> list[bytes]:
     if not keys:
         raise WrongKey(f"{source} holds no key; restore it from its backup")
     return keys
-
-
-def make_private_folders(folder: Path) -> None:
-    """Makes what is missing of ``folder`` with mode 0700. Raises StoreUnusable."""
-    missing = [part for part in (folder, *folder.parents) if not part.exists()]
-    for part in reversed(missing):
-        try:
-            part.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise StoreUnusable(f"folder {part} cannot be made ({error.strerror}); name a writable place") from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a new name in ``folder`` durable. Raises OSError."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

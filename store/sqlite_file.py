@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from store.errors import FutureSchema, SealBroken, StoreCorrupt, StoreError, StoreUnavailable, WrongKey
-from store.keyfile import make_private_folders, sync_folder
+from store.private_file import make_private_folders, sync_folder
 from store.schema import APPLICATION_ID, MIGRATIONS, SET_APPLICATION_ID, Migration, migrate, version_of
 from store.vault import Place, Vault, sealing_key_id
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from store.errors import StoreUnusable, WrongKey
-from store.keyfile import FileKeys, ValueKeys, make_private_folders
+from store.keyfile import FileKeys, ValueKeys
+from store.private_file import make_private_folders
 from store.records import Secret
 from store.vault import key_id
 
