@@ -58,13 +58,6 @@ class RelayCycle(RequestResponseCycle):
         else:
             await super().send(message)
 
-    def push(self, piece: bytes) -> bool:
-        """Writes a piece of the chunked answer that is under way; False when there is none. Never waits."""
-        if not self.chunked_encoding or self.response_complete or self.disconnected:
-            return False
-        self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-        return True
-
     def _begin(self, message: Any) -> None:
         """Writes status line and fields. Raises RuntimeError for a field that would split the head."""
         if message["type"] != "http.response.start":
@@ -88,7 +81,7 @@ class RelayCycle(RequestResponseCycle):
             self.chunked_encoding = True
             pieces.append(b"transfer-encoding: chunked\r\n")
         head = b"".join(pieces)
-        if head.count(b"\n") != len(pieces) or head.count(b"\r") != len(pieces) or b"\0" in head:
+        if head.count(b"\n") != len(pieces) or head.count(b"\r") != len(pieces) or head.count(b"\0"):
             raise RuntimeError("a header field with a line end in it")
         self.transport.write(head + b"\r\n")
 

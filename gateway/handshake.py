@@ -63,7 +63,7 @@ class Handshake:
     def _promising(self, block: bytes) -> bool:
         """True when the block holds an event that is not a handshake; raises for a replaceable failure."""
         at = 0
-        while b"\r" not in block and (match := _PLAIN.match(block, at)) is not None:
+        while block.find(b"\r") < 0 and (match := _PLAIN.match(block, at)) is not None:
             if match[1] in _FAILURE_WORDS:
                 break
             if match[1] not in _HANDSHAKE_WORDS:

@@ -348,7 +348,11 @@ class RelayConnection(HttpToolsProtocol):
     def push(self, piece: bytes) -> bool:
         """Writes a piece of the streamed answer at once. False, and nothing is written, while the client does not take
         what was written before, or when there is no such answer: then the application's ``send`` is the way."""
-        return not self.flow.write_paused and self.cycle.push(piece)
+        cycle = self.cycle
+        if self.flow.write_paused or not cycle.chunked_encoding or cycle.response_complete or cycle.disconnected:
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return True
 
     def _depart(self) -> None:
         cycle = self.cycle

@@ -102,7 +102,8 @@ class Pump:
     """One committed stream. ``settle`` is synchronous, idempotent, and always runs last."""
 
     __slots__ = (
-        "_clock", "_end", "_exchange", "_number", "_opened", "_outcome", "_ownership", "_push", "_response", "_terminal",
+        "_clock", "_end", "_exchange", "_number", "_opened", "_outcome", "_ownership", "_push", "_response",
+        "_terminal",
     )  # fmt: skip
 
     def __init__(
@@ -158,7 +159,7 @@ class Pump:
     def _look_at(self, block: bytes) -> None:
         """Reads what we must know of a block that is about to go down; never changes it."""
         self._count(block)
-        if b'"encrypted_content"' in block:
+        if block.find(b'"encrypted_content"') >= 0:
             self._ownership.learn(self._opened.request, self._opened.lease.account.id, block)
         terminal = find_terminal(block)
         if terminal is not None:
@@ -223,8 +224,9 @@ class Pump:
 
     def settle(self) -> None:
         exchange = self._exchange
-        self._push = None
-        self._response.pour(None)
+        if self._push is not None:
+            self._push = None
+            self._response.pour(None)
         self._response.close()
         self._opened.lease.release(self._outcome)
         exchange.end = self._end

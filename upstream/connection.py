@@ -214,8 +214,8 @@ class Connection(asyncio.Protocol):
         inbox = self._inbox
         mine = inbox[: self._mine] if self._done else inbox
         if mine:
-            self._tail = mine[-1]
-            if exchange.arrived(mine[0] if len(mine) == 1 else b"".join(mine)) and self._transport is not None:
+            self._tail = tail = mine[-1]
+            if exchange.arrived(tail if len(mine) == 1 else b"".join(mine)) and self._transport is not None:
                 self._transport.pause_reading()
         inbox.clear()
 

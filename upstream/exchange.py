@@ -37,8 +37,8 @@ class Exchange:
 
     __slots__ = (
         "_again_s", "_buffered", "_chunks", "_connection", "_idle_s", "_nudged", "_tapped", "_waiter", "_write_s",
-        "complete", "error", "first_deadline_s", "headers", "heard", "heard_s", "nudge_s", "paused", "received", "status",
-        "tap", "total_deadline_s", "unwritten",
+        "complete", "error", "first_deadline_s", "headers", "heard", "heard_s", "nudge_s", "paused", "received",
+        "status", "tap", "total_deadline_s", "unwritten",
     )  # fmt: skip
 
     def __init__(self, connection: Carrier, timeouts: Timeouts, started_s: float) -> None:
@@ -158,7 +158,7 @@ class Exchange:
             self.nudge()
 
     def arrived(self, body: bytes) -> bool:
-        """Keeps body bytes, unless the tap takes them; True when the reader is so far behind that reading must pause."""
+        """Keeps body bytes that the tap does not take; True when the reader is so far behind that reading must pause."""
         tap, waiter = self.tap, self._waiter
         if tap is not None and waiter is not None and not self._chunks and not waiter.done() and tap(body):
             self._tapped = True

@@ -204,9 +204,11 @@ def event_type(data: bytes) -> str:
 def is_plain(block: bytes) -> bool:
     """True when no event of the block can end a response or carry anything encrypted: three substring tests.
 
-    Inside a text that a model wrote the quotes of these words are escaped.
+    Inside a text that a model wrote the quotes of these words are escaped. (``find``, because ``in`` first takes its
+    left side for a number, and forms the message of the error that this makes.)
     """
-    return b'"response"' not in block and b'"error"' not in block and b'"encrypted_content"' not in block
+    find = block.find
+    return find(b'"response"') < 0 and find(b'"error"') < 0 and find(b'"encrypted_content"') < 0
 
 
 def find_terminal(block: bytes) -> Terminal | None:
@@ -215,12 +217,12 @@ def find_terminal(block: bytes) -> Terminal | None:
     Costs two substring tests when there is none: every terminal event has a ``response`` or an ``error`` in it, and
     inside a text that a model wrote their quotes are escaped. The type of the event decides.
     """
-    if b'"response"' not in block and b'"error"' not in block:
+    if block.find(b'"response"') < 0 and block.find(b'"error"') < 0:
         return None
     last = _PLAIN_TERMINAL.search(block, max(0, block.rfind(b"\n\n", 0, -2)))
     if last is not None and block.endswith(b"\n\n") and block.find(b"\n", last.end()) == len(block) - 2:
         return Terminal(last[1].decode("ascii"), block[last.start(2) : -2], len(block))
-    if b"\r" in block:
+    if block.find(b"\r") >= 0:
         return _first_terminal(block)
     at = _next_word(block, 0)
     while at >= 0:
