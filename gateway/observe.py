@@ -7,6 +7,7 @@ something into memory.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -50,8 +51,17 @@ _FOR_A_PERSON = frozenset({"upstream_blocked", "redirect"})
 class Observer:
     """Feeds log, metrics and audit; satisfies the observer Protocols of the loop, the frames and the background."""
 
-    def __init__(self, log: FilteringBoundLogger, metrics: Metrics, audit: AuditLog | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        log: FilteringBoundLogger,
+        metrics: Metrics,
+        audit: AuditLog | None,
+        clock: Clock,
+        tell: Callable[[str, str, str], None] | None = None,
+    ) -> None:
+        """``tell`` hears every alert (kind, account id, message) besides the log."""
         self._log = log
+        self._tell = tell
         self._metrics = metrics
         self._audit = audit
         self._clock = clock
@@ -147,6 +157,8 @@ class Observer:
     def alert(self, kind: str, account_id: str, message: str) -> None:
         """Something that a person should see."""
         self._log.error("alert", kind=kind, account=account_id, message=message)
+        if self._tell is not None:
+            self._tell(kind, account_id, message)
 
     def sample(self, pool: AccountPool, connections: ConnectionPool, audit: AuditLog | None, inflight: int) -> None:
         """Readings that nobody reports by himself. ``inflight``: model calls in work."""

@@ -106,7 +106,8 @@ def _drop(kept: dict[K, V], done: dict[K, V]) -> None:
 
 @dataclass(slots=True)
 class Background:
-    """The loops and what they work on. ``worker`` names this process in claims."""
+    """The loops and what they work on. ``worker`` names this process in claims. ``beside``: further steps, each with
+    its interval in seconds."""
 
     store: Store
     pool: AccountPool
@@ -120,6 +121,7 @@ class Background:
     connections: ConnectionPool
     running: RunningRequests
     worker: str
+    beside: tuple[tuple[Callable[[], Awaitable[None]], float], ...] = ()
     accounts: tuple[Account, ...] = ()
     revision: int = -1
     cursor: int = 0
@@ -135,6 +137,7 @@ class Background:
             (self.probe, PROBE_INTERVAL_S),
             (self.revoke, REVOKE_INTERVAL_S),
             (self.sweep, SWEEP_INTERVAL_S),
+            *self.beside,
         )
         loops = [self._every(interval_s, step) for step, interval_s in steps]
         loops += [self._share_on(), self._watch()]

@@ -13,6 +13,7 @@ import os
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Final
 
 import httpx
 
@@ -34,6 +35,7 @@ from ops.clock import Clock
 from ops.house_front import endpoints_of, frames_of, metrics_app, metrics_endpoint, model_table
 from ops.house_relay import codex_client, key_directory, pool_rules, token_source
 from ops.house_store import counting, keys_of, spool_of
+from ops.house_watch import alerts_of, webhooks_of
 from ops.log import get_logger
 from ops.metrics import Metrics
 from ops.seat import Seat
@@ -45,6 +47,8 @@ from store.open import open_store
 from upstream.dial import Dialer, tls_context
 from upstream.httpx_transport import PoolTransport
 from upstream.pool import ConnectionPool
+
+WEBHOOK_INTERVAL_S: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -130,7 +134,8 @@ class _Builder:
         settings, clock, seat = self.settings, self.clock, self.seat
         worker = f"{seat.name}:{os.getpid()}"
         audit = self._audit()
-        observer = Observer(get_logger(), self.metrics, audit, clock)
+        webhooks = await webhooks_of(settings, self.store, clock, worker, self.metrics, stack)
+        observer = Observer(get_logger(), self.metrics, audit, clock, alerts_of(self.metrics, webhooks, clock))
         codex = codex_client(settings, self.connections, self.http, clock, stack)
         pool = AccountPool(pool_rules(settings, seat), clock, random.SystemRandom(), worker)
         tokens = token_source(settings, self.store, self.http, clock, spool, observer)
@@ -168,6 +173,7 @@ class _Builder:
             connections=self.connections,
             running=running,
             worker=worker,
+            beside=() if webhooks is None else ((webhooks.step, WEBHOOK_INTERVAL_S),),
         )
         if seat.count > 1:
             pool.placements.on_news = background.hurry

@@ -26,6 +26,7 @@ from ops.clock import SystemClock
 from ops.house import Gateway, open_gateway
 from ops.house_front import KIB
 from ops.house_store import keys_of
+from ops.house_watch import webhook_settings
 from ops.log import Sink, configure, get_logger
 from ops.metrics import Metrics
 from ops.seat import Seat
@@ -187,6 +188,7 @@ def check_combination(settings: Settings) -> None:
     elif server.tls_cert_file is not None or server.tls_key_file is not None:
         raise SettingsError("setting server.tls_cert_file: certificate and tls_key_file go together; set both or none")
     _check_authorities(settings.upstream.ca_file)
+    webhook_settings(settings)
 
 
 def _check_certificate(certificate: Path, key: Path) -> None:

@@ -50,6 +50,11 @@ REFRESH_RESULTS: Final = (
     "refreshed", "adopted", "transient", "uncertain", "replayed", "permanent", "persist_conflict", "persist_failed",
     "mismatch",
 )  # fmt: skip
+ALERT_KINDS: Final = (
+    "needs_reauth", "refresh_broken", "refresh_not_persisted", "refresh_overruled", "scopes_lost", "upstream_blocked",
+    "redirect",
+)  # fmt: skip
+WEBHOOK_RESULTS: Final = ("delivered", "retried", "dead")
 SHED_REASONS: Final = (
     "overloaded", "inflight", "draining", "not_configured", "store_unavailable", "audit_full", "no_accounts",
     "rate_limited", "too_many_streams", "header_timeout", "body_timeout", "body_too_large", "head_too_large",
@@ -103,6 +108,8 @@ CATALOGUE: Final = {
         _d("relay_tokens_total", "counter", "Tokens that the upstream reported.", ("kind", TOKEN_KINDS)),
         _d("relay_shed_total", "counter", "Requests refused before an attempt.", ("reason", SHED_REASONS)),
         _d("relay_refresh_total", "counter", "Token refreshes, by result.", ("result", REFRESH_RESULTS)),
+        _d("relay_alerts_total", "counter", "What a person should see, by kind.", ("kind", ALERT_KINDS)),
+        _d("relay_webhooks_total", "counter", "Webhook messages, by what came of a try.", ("result", WEBHOOK_RESULTS)),
         Description("relay_breaker_state", "gauge", "Breaker of an account: 0 closed, 1 half open, 2 open.",
                     (("account_ref", None),), multiprocess="livemax"),
         Description("relay_pool_accounts", "gauge", "Accounts by state, as the worker that sees most counts them.",
@@ -181,6 +188,8 @@ class Metrics:
         self.tokens = self._tally("relay_tokens_total")
         self.shed = self._tally("relay_shed_total")
         self.refresh = self._tally("relay_refresh_total")
+        self.alerts = self._tally("relay_alerts_total")
+        self.webhooks = self._tally("relay_webhooks_total")
         self.desync = self._tally("relay_desync_total")
         self.seq_anomaly = self._tally("relay_upstream_seq_anomaly_total")
         self.audit_dropped = self._tally("relay_audit_dropped_total")

@@ -44,6 +44,7 @@ COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "ops/house_front.py": ("tests/flow/test_front_door.py", "what it builds is driven through the front door"),
     "ops/house_relay.py": ("tests/flow/test_quota_faults.py", "what it builds relays in every flow"),
     "ops/house_store.py": ("tests/ops/test_workers_serving.py", "workers that count together stand on it"),
+    "ops/house_watch.py": ("tests/ops/test_watching.py", "an alert travels from a refusal to a receiver"),
     "ops/main.py": ("tests/ops/test_serve_start.py", "the start of a process is proven by processes"),
     "ops/server.py": ("tests/ops/test_shutdown.py", "the end of a process is proven by processes"),
     "ops/sections/admin.py": ("tests/ops/test_settings.py", "fields; every one is loaded and refused there"),
