@@ -75,4 +75,4 @@ async def test_a_login_that_is_needed_is_told_once_and_signed(tmp_path: Path) ->
 )
 def test_what_cannot_be_signed_or_sent_refuses_the_start(given: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="webhooks"):
-        webhook_settings(Settings(webhooks=given))  # type: ignore[arg-type]
+        webhook_settings(Settings(webhooks=given))
