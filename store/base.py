@@ -31,6 +31,7 @@ from store.records import (
     Tenant,
     WindowRecord,
 )
+from store.sealed import SealedRows
 from store.task_records import AttemptRecord, LogLine, TaskFilter, TaskRecord, TaskState
 
 HEALTHY_KEPT_S: Final = 86_400.0
@@ -261,6 +262,9 @@ class Store(AccountStore, CredentialStore, KeyStore, SharedState, DocumentStore,
 
     def task_store(self) -> TaskStore:
         """The tasks of the sandbox, which live and are closed with this store."""
+
+    def sealed_rows(self) -> SealedRows:
+        """Every sealed value of this store, for a change of keys."""
 
     async def check(self) -> None:
         """Raises StoreUnavailable unless a durable write would succeed now; changes nothing."""

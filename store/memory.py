@@ -29,6 +29,7 @@ from store.records import (
     Tenant,
     WindowRecord,
 )
+from store.sealed import NothingSealed
 
 Versioned = TypeVar("Versioned", Account, Credential, Tenant, ClientKey)
 
@@ -61,6 +62,9 @@ class MemoryStore:
 
     def task_store(self) -> MemoryTaskStore:
         return self._task_store
+
+    def sealed_rows(self) -> NothingSealed:
+        return NothingSealed()
 
     async def check(self) -> None:
         self._must_be_open()

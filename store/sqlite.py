@@ -40,6 +40,7 @@ from store.records import (
 )
 from store.schema import MIGRATIONS, Migration
 from store.sqlite_file import prepare
+from store.sqlite_sealed import SqliteSealedRows
 from store.sqlite_tasks import SqliteTaskStore
 from store.sqlite_threads import SqliteThreads
 from store.vault import Vault
@@ -88,6 +89,10 @@ class SqliteStore:
     def task_store(self) -> SqliteTaskStore:
         """The tasks of the sandbox, on the same threads; closed with this store."""
         return SqliteTaskStore(self._threads, self._vault, self._now_s)
+
+    def sealed_rows(self) -> SqliteSealedRows:
+        """Every sealed value, for a change of keys; on the same threads, closed with this store."""
+        return SqliteSealedRows(self._threads)
 
     # accounts and credentials
 
@@ -174,7 +179,11 @@ class SqliteStore:
             await self._threads.write(lambda db: sqlite_hot.publish(db, health, windows), durable=False)
 
     async def changes(self, cursor: int) -> Changes:
-        return await self._threads.read(lambda db: sqlite_hot.changes(db, cursor))
+        def job(db: sqlite3.Connection) -> Changes:
+            self._vault.look()  # this poll is how a worker that seals nothing learns of other keys
+            return sqlite_hot.changes(db, cursor)
+
+        return await self._threads.read(job)
 
     async def place(self, placements: Sequence[Placement]) -> None:
         if placements:
