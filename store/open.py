@@ -78,4 +78,6 @@ async def open_store(
     path = sqlite_path(url)
     if path is None:
         return MemoryStore(clock)
-    return await SqliteStore.open(path, Vault(keys.load(), keys), busy_timeout_s=busy_timeout_s, clock=clock, verify=verify)
+    return await SqliteStore.open(
+        path, Vault(keys.load(), keys), busy_timeout_s=busy_timeout_s, clock=clock, verify=verify
+    )
