@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ops.cli.accounts import accounts
+from ops.cli.admins import admins
 from ops.cli.audit import audit
 from ops.cli.check import config, doctor
 from ops.cli.keys import keys
@@ -19,5 +20,5 @@ def root() -> None:
     """One door for many Codex accounts."""
 
 
-for _command in (serve, demo, simulator, doctor, config, accounts, tenants, keys, audit):
+for _command in (serve, demo, simulator, doctor, config, accounts, tenants, keys, admins, audit):
     root.add_command(_command)
