@@ -127,7 +127,7 @@ class Importer:
             return _refused(name, "store", str(error), warnings)
 
     async def _one(self, name: str, login: Login, options: ImportOptions, warnings: list[str]) -> ImportResult:
-        _check_options(options)
+        check_options(options)
         now_s = self._clock.now_s()
         checked = None
         if login.expires_at_s <= now_s:
@@ -276,7 +276,8 @@ def _numbered(options: ImportOptions, number: int, count: int) -> ImportOptions:
     return replace(options, label=f"{options.label}-{number}") if options.label and count > 1 else options
 
 
-def _check_options(options: ImportOptions) -> None:
+def check_options(options: ImportOptions) -> None:
+    """Raises ImportRefused for a label or a pool that no account may have."""
     if options.label is not None and not (options.label.isprintable() and 0 < len(options.label.strip()) <= MAX_LABEL):
         raise ImportRefused("bad_label", f"a label is printable text of at most {MAX_LABEL} characters")
     if options.pool is not None and not _NAME.fullmatch(options.pool):

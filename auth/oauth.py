@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol
@@ -115,13 +115,47 @@ class OAuthClient:
 
         Cancelling leaves the outcome unknown to the caller: run it where nobody cancels.
         """
+        return await self._exchanged(lambda: self._send(refresh_token, reason))
+
+    async def exchange_code(self, code: Secret, code_verifier: Secret, redirect_uri: str) -> TokenAnswer:
+        """Exchanges an authorization code once, by the same table: PERMANENT means that this code never works.
+
+        Cancelling leaves the outcome unknown to the caller: run it where nobody cancels.
+        """
+        form = {
+            "grant_type": "authorization_code",
+            "code": code.reveal(),
+            "redirect_uri": redirect_uri,
+            "client_id": self._client_id,
+            "code_verifier": code_verifier.reveal(),
+        }
+        return await self._exchanged(lambda: self._posted(self._url, data=form))
+
+    async def revoke(self, refresh_token: Secret) -> bool:
+        """Asks the issuer to end a login (RFC 7009): whether it said yes. Best effort, asked once, never raises for
+        what the issuer or the network does. Cancelled, the login may have been ended."""
+        body = {
+            "token": refresh_token.reveal(),
+            "token_type_hint": "refresh_token",
+            "client_id": self._client_id,
+        }
+        url = self._url.removesuffix("/token") + "/revoke"
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._posted(url, json=body)
+        except (TimeoutError, httpx.HTTPError, httpx.StreamError):
+            return False
+        return answer.status == 200
+
+    async def _exchanged(self, send: Callable[[], Awaitable[TokenAnswer]]) -> TokenAnswer:
+        """``send`` once, or again while it has not gone out; what came of it."""
         on_the_way = False
 
         async def attempt() -> TokenAnswer:
             nonlocal on_the_way
             on_the_way = True
             try:
-                return await self._send(refresh_token, reason)
+                return await send()
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol):
                 on_the_way = False
                 raise
@@ -146,8 +180,7 @@ class OAuthClient:
         )
 
     async def _send(self, refresh_token: Secret, reason: RefreshReason) -> TokenAnswer:
-        request = self._http.build_request(
-            "POST",
+        return await self._posted(
             self._url,
             json={
                 "client_id": self._client_id,
@@ -155,18 +188,26 @@ class OAuthClient:
                 "refresh_reason": reason.value,
                 "refresh_token": refresh_token.reveal(),
             },
+        )
+
+    async def _posted(self, url: str, **content: Any) -> TokenAnswer:
+        """One POST of ``json`` or ``data``, whole; raises what httpx raises."""
+        request = self._http.build_request(
+            "POST",
+            url,
+            **content,
             headers={"accept": "application/json", "accept-encoding": "identity", "connection": "close"},
             timeout=httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s / 2)),
         )
         response = await self._http.send(request, stream=True, follow_redirects=False)
         try:
-            body = await _bounded(response)
+            body = await read_bounded(response)
         finally:
             await response.aclose()
         return classify(response.status_code, response.headers, body)
 
 
-async def _bounded(response: httpx.Response) -> bytes | None:
+async def read_bounded(response: httpx.Response) -> bytes | None:
     """The body, or None when it is longer than we read or encoded though we asked for plain."""
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         return None
@@ -180,18 +221,18 @@ async def _bounded(response: httpx.Response) -> bytes | None:
 
 def classify(status: int, headers: Mapping[str, str], body: bytes | None) -> TokenAnswer:
     """The verdict on an answer whose head arrived whole. ``body`` None: it could not be read. Pure."""
-    answer = _json_object(body)
+    answer = json_object(body)
     if status == 200:
         return _rotated(answer)
-    code = _error_code(answer)
+    code = error_code(answer)
     refused = status == 401 or (status in {400, 403} and code in PERMANENT_CODES)
     if refused:
         return TokenAnswer(Verdict.PERMANENT, code or "could_not_be_refreshed", status)
-    return TokenAnswer(Verdict.TRANSIENT, code or f"http_{status}", status, _retry_after_s(headers))
+    return TokenAnswer(Verdict.TRANSIENT, code or f"http_{status}", status, retry_after_s(headers))
 
 
 def _rotated(answer: Mapping[str, Any] | None) -> TokenAnswer:
-    access, refresh = _token(answer, "access_token"), _token(answer, "refresh_token")
+    access, refresh = usable_token(answer, "access_token"), usable_token(answer, "refresh_token")
     if access is None and refresh is None:
         return TokenAnswer(Verdict.UNKNOWN, "answer_unreadable", 200)
     return TokenAnswer(
@@ -199,17 +240,17 @@ def _rotated(answer: Mapping[str, Any] | None) -> TokenAnswer:
         status=200,
         access_token=access,
         refresh_token=refresh,
-        id_token=_token(answer, "id_token"),
+        id_token=usable_token(answer, "id_token"),
     )
 
 
-def _token(answer: Mapping[str, Any] | None, name: str) -> Secret | None:
+def usable_token(answer: Mapping[str, Any] | None, name: str) -> Secret | None:
     value = answer.get(name) if answer else None
     usable = isinstance(value, str) and value and value.isascii() and value.isprintable() and " " not in value
     return Secret(value) if isinstance(value, str) and usable else None
 
 
-def _json_object(body: bytes | None) -> Mapping[str, Any] | None:
+def json_object(body: bytes | None) -> Mapping[str, Any] | None:
     try:
         value = json.loads(body) if body else None
     except (ValueError, RecursionError):
@@ -217,7 +258,7 @@ def _json_object(body: bytes | None) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _error_code(answer: Mapping[str, Any] | None) -> str:
+def error_code(answer: Mapping[str, Any] | None) -> str:
     """``error.code``, else ``error`` as a string, else ``code``: where the CLI looks. Short words only."""
     if answer is None:
         return ""
@@ -227,6 +268,6 @@ def _error_code(answer: Mapping[str, Any] | None) -> str:
     return found if isinstance(found, str) and plain else ""
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "")
     return min(float(value), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() and len(value) < 10 else None
