@@ -30,6 +30,7 @@ from gateway.middleware import (
     RequestObserver,
     Scope,
     Send,
+    is_below,
 )
 from gateway.responses import ResponsesEndpoint
 from ops.clock import Clock
@@ -42,9 +43,15 @@ CODEX_PATHS: Final = (
 )
 
 
+ADMIN_DOORS: Final = ("/admin/api", "/console/oidc")
+OWN_DOORS: Final = (*ADMIN_DOORS, "/console")
+"""What is behind them finds out itself who comes: by a session, or by a key with scope admin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The raw ASGI endpoints that the composition root has built."""
+    """The raw ASGI endpoints that the composition root has built. Without ``admin`` and ``console`` nothing is found
+    behind their doors."""
 
     responses: ResponsesEndpoint
     models: ModelsEndpoint
@@ -52,6 +59,8 @@ class Endpoints:
     codex_paths: CodexPaths
     ready: ReadyEndpoint
     metrics: MetricsEndpoint | None
+    admin: App | None = None
+    console: App | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,23 @@ class RouteTable:
         await self._fixed.get(scope["path"], self._patterns)(scope, receive, send)
 
 
+class Doors:
+    """What is behind the administrators' doors; the rest is the relay's."""
+
+    def __init__(self, admin: App, console: App, rest: App) -> None:
+        self._admin = admin
+        self._console = console
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, app = scope["path"], self._rest
+        if is_below(path, ADMIN_DOORS):
+            app = self._admin
+        elif is_below(path, OWN_DOORS):
+            app = self._console
+        await app(scope, receive, send)
+
+
 def build_app(endpoints: Endpoints, frames: Frames) -> tuple[App, Inflight]:
     """The whole ASGI application, and its Inflight frame for whoever drains it."""
     fixed: dict[str, App] = {
@@ -104,8 +130,9 @@ def build_app(endpoints: Endpoints, frames: Frames) -> tuple[App, Inflight]:
             open_paths = open_paths | {METRICS_PATH}
     patterns = [Route("/v1/models/{model_id:path}", endpoints.models)]
     router = Router(routes=patterns, default=not_found, redirect_slashes=False)
-    inflight = Inflight(RouteTable(fixed, router), frames.max_inflight, frames.on_shed, frames.audit_full)
-    return _framed(inflight, frames, open_paths), inflight
+    doors = Doors(endpoints.admin or not_found, endpoints.console or not_found, router)
+    inflight = Inflight(RouteTable(fixed, doors), frames.max_inflight, frames.on_shed, frames.audit_full)
+    return _framed(inflight, frames, open_paths, frozenset(fixed) - open_paths), inflight
 
 
 def build_metrics_app(metrics: MetricsEndpoint, frames: Frames) -> App:
@@ -114,6 +141,7 @@ def build_metrics_app(metrics: MetricsEndpoint, frames: Frames) -> App:
     return _framed(table, frames, OPEN_PATHS | {METRICS_PATH} if frames.metrics_open else OPEN_PATHS)
 
 
-def _framed(app: App, frames: Frames, open_paths: frozenset[str]) -> App:
-    authenticated = ClientAuth(app, frames.keys, frames.clock, open_paths)
+def _framed(app: App, frames: Frames, open_paths: frozenset[str], keyed: frozenset[str] | None = None) -> App:
+    doors = OWN_DOORS if keyed is not None else ()
+    authenticated = ClientAuth(app, frames.keys, frames.clock, open_paths, doors, keyed or frozenset())
     return frames.guard(RequestContext(authenticated, frames.clock, frames.observer))

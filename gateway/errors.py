@@ -33,18 +33,27 @@ RawHeader = tuple[bytes, bytes]
 
 _INVALID: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
+_UNKNOWN: Final = "authentication_error"
+_FORBIDDEN: Final = "permission_error"
 
 CODES: Final[dict[str, tuple[int, str]]] = {
     "invalid_json": (400, _INVALID),
     "invalid_request": (400, _INVALID),
     "invalid_encrypted_content": (400, _INVALID),
-    "invalid_api_key": (401, "authentication_error"),
-    "forbidden": (403, "permission_error"),
+    "invalid_api_key": (401, _UNKNOWN),
+    "not_signed_in": (401, _UNKNOWN),
+    "wrong_credentials": (401, _UNKNOWN),
+    "code_required": (401, _UNKNOWN),
+    "link_invalid": (401, _UNKNOWN),
+    "forbidden": (403, _FORBIDDEN),
+    "csrf_failed": (403, _FORBIDDEN),
+    "https_required": (403, _FORBIDDEN),
     "not_found": (404, _INVALID),
     "model_not_found": (404, _INVALID),
     "method_not_allowed": (405, _INVALID),
     "request_timeout": (408, _INVALID),
     "conflict": (409, _INVALID),
+    "last_owner": (409, _INVALID),
     "body_too_large": (413, _INVALID),
     "uri_too_long": (414, _INVALID),
     "unsupported_media_type": (415, _INVALID),
@@ -52,6 +61,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "usage_limit_reached": (429, "usage_limit_reached"),
     "usage_not_included": (429, "usage_not_included"),
     "rate_limited": (429, "rate_limit_error"),
+    "login_throttled": (429, "rate_limit_error"),
     "insufficient_quota": (429, "insufficient_quota"),
     "headers_too_large": (431, _INVALID),
     "internal_error": (500, _SERVER),

@@ -20,7 +20,8 @@ SCOPE_KEY: Final = "codex_relay.exchange"
 @dataclass(slots=True)
 class Exchange:
     """``started_s`` and ``first_event_s`` are monotonic; ``end`` is why a stream ended (a closed set of words);
-    ``disordered``: the upstream's sequence numbers repeated or jumped. ``route`` is ``none`` until one is found."""
+    ``disordered``: the upstream's sequence numbers repeated or jumped. ``route`` is ``none`` until one is found.
+    ``actor`` is who acts on the admin API, as the audit log names him."""
 
     id: str
     method: str
@@ -44,6 +45,7 @@ class Exchange:
     bytes_out: int = 0
     events: int = 0
     disordered: bool = False
+    actor: str | None = None
 
 
 class RequestIds:

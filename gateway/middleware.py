@@ -79,16 +79,32 @@ class RequestContext:
 
 
 class ClientAuth:
-    """Refuses every request without a valid key, but for the health paths (and ``open_paths`` of the caller)."""
+    """Refuses every request without a valid key, but for the health paths (and ``open_paths`` of the caller), and
+    what is below ``own_doors``, which find out themselves who comes. ``keyed`` are paths that are neither, known
+    beforehand so that they cost one look-up."""
 
-    def __init__(self, app: App, keys: KeyDirectory, clock: Clock, open_paths: frozenset[str] = OPEN_PATHS) -> None:
+    def __init__(
+        self,
+        app: App,
+        keys: KeyDirectory,
+        clock: Clock,
+        open_paths: frozenset[str] = OPEN_PATHS,
+        own_doors: tuple[str, ...] = (),
+        keyed: frozenset[str] = frozenset(),
+    ) -> None:
         self._app = app
         self._keys = keys
         self._clock = clock
         self._open_paths = open_paths
+        self._own_doors = own_doors
+        self._keyed = keyed
+
+    def _asks(self, path: str) -> bool:
+        return path not in self._open_paths and not is_below(path, self._own_doors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] not in self._open_paths:
+        path = scope["path"]
+        if path in self._keyed or self._asks(path):
             given = [value for name, value in scope["headers"] if name == b"authorization"]
             try:
                 if len(given) > 1:
@@ -98,6 +114,11 @@ class ClientAuth:
                 raise from_auth(error) from error
             exchange_of(scope).caller = caller
         await self._app(scope, receive, send)
+
+
+def is_below(path: str, doors: tuple[str, ...]) -> bool:
+    """Whether ``path`` is one of ``doors`` or behind one."""
+    return any(path == door or path.startswith(f"{door}/") for door in doors)
 
 
 def caller_with(exchange: Exchange, scope: str) -> Caller:

@@ -150,7 +150,7 @@ def test_an_exchange_has_no_room_for_content() -> None:
     assert {one.name for one in fields(Exchange)} == {
         "id", "method", "path", "started_s", "route", "caller", "model", "stream", "status", "outcome", "error_code",
         "account_id", "attempts", "moved", "adaptations", "extra_headers", "first_event_s", "end", "usage",
-        "bytes_out", "events", "disordered",
+        "bytes_out", "events", "disordered", "actor",
     }  # fmt: skip
 
 
