@@ -33,6 +33,7 @@ from ops.audit import AuditLog
 from ops.background import Background
 from ops.clock import Clock
 from ops.house_front import endpoints_of, frames_of, metrics_app, metrics_endpoint, model_table
+from ops.house_logins import ONBOARD_INTERVAL_S, Entrance, entrance
 from ops.house_relay import codex_client, key_directory, pool_rules, token_source
 from ops.house_store import counting, keys_of, spool_of
 from ops.house_watch import alerts_of, webhooks_of
@@ -82,6 +83,7 @@ class Gateway:
     audit: AuditLog | None
     store: Store
     connections: ConnectionPool
+    entrance: Entrance
 
 
 @contextlib.asynccontextmanager
@@ -108,11 +110,12 @@ async def open_gateway(settings: Settings, seat: Seat, clock: Clock, metrics: Me
 
 
 async def _settle(gateway: Gateway, tasks: list[asyncio.Task[None]]) -> None:
-    """The end: refreshes first, then what other workers should know, then the audit log."""
+    """The end: refreshes first, then logins, then what other workers should know, then the audit log."""
     await gateway.tokens.drain()
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+    await gateway.entrance.onboarding.drain()
     await gateway.background.farewell()
     if gateway.audit is not None:
         await gateway.audit.close()
@@ -160,6 +163,13 @@ class _Builder:
         scrape = metrics_endpoint(settings, self.metrics)
         ready = ReadyEndpoint(self.store, readiness.reason)
         app, inflight = build_app(endpoints_of(settings, clock, gates, relay, catalog, ready, scrape), frames)
+        record = None if audit is None else audit.act
+        logins = entrance(settings, self.store, self.http, codex, clock, worker, record)
+
+        async def onboard() -> None:
+            await logins.onboarding.step()
+
+        webhook_steps = () if webhooks is None else ((webhooks.step, WEBHOOK_INTERVAL_S),)
         background = Background(
             store=self.store,
             pool=pool,
@@ -173,7 +183,7 @@ class _Builder:
             connections=self.connections,
             running=running,
             worker=worker,
-            beside=() if webhooks is None else ((webhooks.step, WEBHOOK_INTERVAL_S),),
+            beside=((onboard, ONBOARD_INTERVAL_S), *webhook_steps),
         )
         if seat.count > 1:
             pool.placements.on_news = background.hurry
@@ -189,6 +199,7 @@ class _Builder:
             audit,
             self.store,
             self.connections,
+            logins,
         )
 
     def _audit(self) -> AuditLog | None:

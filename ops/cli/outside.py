@@ -8,6 +8,7 @@ interrupted.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -16,29 +17,28 @@ from typing import Any
 
 import httpx
 
-from auth.check import AccountCheck
-from auth.errors import ImportRefused
 from auth.importer import Importer
 from auth.oauth import OAuthClient
 from auth.refresh import RefreshPolicy
 from auth.tokens import TokenSource
 from ops.cli.session import Session
+from ops.house_logins import Entrance, entrance, importer_of
 from ops.house_relay import client_settings
 from ops.house_store import keys_of, spool_of
-from store.records import Secret
+from store.records import AuditRecord
 from upstream.client import CodexClient
-from upstream.dial import Dialer, parse_origin, tls_context
-from upstream.errors import UpstreamError
+from upstream.dial import Dialer, tls_context
 from upstream.httpx_transport import PoolTransport
 from upstream.pool import ConnectionPool
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Tokens that live, and the backend that takes them."""
+    """Tokens that live, the backend that takes them, and the way in and out for accounts."""
 
     tokens: TokenSource
     codex: CodexClient
+    entrance: Entrance
 
 
 @asynccontextmanager
@@ -71,10 +71,17 @@ async def outside(session: Session) -> AsyncIterator[Outside]:
             spool=spool_of(settings, keys_of(settings)),
         )
         codex = CodexClient(client_settings(settings), pool, http, session.clock)
+
+        async def record(one: AuditRecord) -> None:
+            await session.store.append_audit([one])
+
+        noted = record if settings.audit.enabled else None
+        logins = entrance(settings, session.store, http, codex, session.clock, f"cli:{os.getpid()}", noted)
         try:
-            yield Outside(tokens, codex)
+            yield Outside(tokens, codex, logins)
         finally:
             await tokens.drain()
+            await logins.onboarding.drain()
             for task in list(running):
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
@@ -83,28 +90,4 @@ async def outside(session: Session) -> AsyncIterator[Outside]:
 
 def importer(session: Session, codex: CodexClient | None) -> Importer:
     """The importer of this session; with ``codex`` it asks the backend about each account."""
-    upstream = session.settings.upstream
-    origin, _ = parse_origin(upstream.base_url)
-
-    async def check(access_token: Secret, account_id: str) -> AccountCheck | None:
-        if codex is None:
-            return None
-        try:
-            entries = await codex.accounts_check(access_token, account_id)
-        except UpstreamError:
-            return None  # the importer says so, and goes on
-        mine = [one for one in entries if one.account_id == account_id]
-        if len(mine) != 1:
-            raise ImportRefused(
-                "account_not_listed",
-                "the backend does not list this account for its token; log in again with the workspace that you want",
-            )
-        return AccountCheck(mine[0].plan, mine[0].workspace_origin, mine[0].routing_override)
-
-    return Importer(
-        session.store,
-        check if codex is not None else None,
-        session.clock,
-        home_origin=f"{origin.scheme}://{origin.authority.decode()}",
-        allowed_origins=upstream.allowed_origins,
-    )
+    return importer_of(session.settings, session.store, codex, session.clock)
