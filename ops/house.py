@@ -45,6 +45,7 @@ from router.pool import AccountPool
 from router.retry import RetryBudget
 from store.base import Store
 from store.open import open_store
+from upstream.client import CodexClient
 from upstream.dial import Dialer, tls_context
 from upstream.httpx_transport import PoolTransport
 from upstream.pool import ConnectionPool
@@ -147,17 +148,7 @@ class _Builder:
         running = RunningRequests(keys, clock)
         limits, idempotency = counting(seat, clock, stack)
         gates = Gates(limits, idempotency, running, observer.shed)
-        relay = Relay(
-            pool=pool,
-            tokens=tokens,
-            codex=codex,
-            handshake=Handshake(settings.router.commit_hold_ms / 1e3, clock),
-            ownership=Ownership(pool.placements, self.store, clock, others=seat.count > 1),
-            budget=RetryBudget(settings.router.retry_budget_ratio, settings.router.retry_budget_min, clock),
-            policy=RelayPolicy(settings.router.max_attempts, settings.router.wait_max_s),
-            clock=clock,
-            observer=observer,
-        )
+        relay = self._relay(pool, tokens, codex, observer)
         readiness = Readiness(audit)
         frames = frames_of(settings, clock, keys, observer, audit)
         scrape = metrics_endpoint(settings, self.metrics)
@@ -200,6 +191,20 @@ class _Builder:
             self.store,
             self.connections,
             logins,
+        )
+
+    def _relay(self, pool: AccountPool, tokens: TokenSource, codex: CodexClient, observer: Observer) -> Relay:
+        settings, clock = self.settings, self.clock
+        return Relay(
+            pool=pool,
+            tokens=tokens,
+            codex=codex,
+            handshake=Handshake(settings.router.commit_hold_ms / 1e3, clock),
+            ownership=Ownership(pool.placements, self.store, clock, others=self.seat.count > 1),
+            budget=RetryBudget(settings.router.retry_budget_ratio, settings.router.retry_budget_min, clock),
+            policy=RelayPolicy(settings.router.max_attempts, settings.router.wait_max_s),
+            clock=clock,
+            observer=observer,
         )
 
     def _audit(self) -> AuditLog | None:
