@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from store.errors import SealBroken
+from store.private_file import locked_folder
 from store.records import Credential, RefreshState, Secret
 
 SUFFIX: Final = ".spooled"
@@ -167,7 +168,8 @@ def _write_whole(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        with locked_folder(path.parent):  # a change of keys may be replacing the same file (auth.spool_rows)
+            aside.replace(path)
     except OSError:
         aside.unlink(missing_ok=True)
         raise

@@ -21,15 +21,24 @@ import base64
 import binascii
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 from store.errors import StoreUnusable, WrongKey
-from store.private_file import create_private, locked_folder, mark_of, read_private, replace_private
+from store.private_file import create_private, mark_of, one_change, read_private, replace_private
 from store.records import Secret
 from store.vault import KEY_BYTES, KeyRing, key_id
 
 _LARGEST_FILE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was made and is not in use: its id, and the line of the key file that holds it."""
+
+    id: bytes
+    line: bytes = field(repr=False)
 
 
 class KeyProvider(Protocol):
@@ -55,8 +64,11 @@ class KeyProvider(Protocol):
 class KeyChanger(KeyProvider, Protocol):
     """A provider whose keys the gateway itself may change. Every change is durable when it returns."""
 
-    def add(self) -> bytes:
-        """Makes a new random key, puts it behind the others and returns its id. Raises StoreUnusable, WrongKey."""
+    def make(self) -> NewKey:
+        """A new random key that is nowhere yet. Raises StoreUnusable when whoever has to wrap it does not answer."""
+
+    def add(self, new: NewKey) -> None:
+        """Puts it behind the others: it opens, and does not seal. Raises StoreUnusable, WrongKey."""
 
     def promote(self, wanted: bytes) -> None:
         """Moves the key to the front: it seals from now on. Raises WrongKey when there is no such key."""
@@ -64,6 +76,9 @@ class KeyChanger(KeyProvider, Protocol):
     def retire(self, wanted: bytes) -> Path:
         """Moves a key that does not seal out of the ring into a file beside, whose path is returned: backups under it
         open with that file. Raises WrongKey when there is no such key, or it is the one that seals."""
+
+    def restore(self, wanted: bytes) -> None:
+        """Puts a key that was moved out behind the others again. Raises WrongKey when it is not kept."""
 
     def retired(self) -> KeyRing | None:
         """The keys that were moved out; None when there are none. Raises WrongKey."""
@@ -92,10 +107,13 @@ class FileKeys:
         made = create_private(self._path, self.source, lambda: _encode([os.urandom(KEY_BYTES)]))
         return self._path if made else None
 
-    def add(self) -> bytes:
+    def make(self) -> NewKey:
         new = os.urandom(KEY_BYTES)
-        self._change(lambda keys: [*keys, new])
-        return key_id(new)
+        return NewKey(key_id(new), _encode([new]))
+
+    def add(self, new: NewKey) -> None:
+        added = decode_keys(new.line, self.source)
+        self._change(lambda keys: [*keys, *(key for key in added if key not in keys)])
 
     def promote(self, wanted: bytes) -> None:
         def front(keys: list[bytes]) -> list[bytes]:
@@ -117,6 +135,10 @@ class FileKeys:
         self._change(without)
         return retired_path(self._path)
 
+    def restore(self, wanted: bytes) -> None:
+        back = _find(self._retired_keys(), wanted, f"key file {retired_path(self._path)}")
+        self._change(lambda keys: [*keys, back])
+
     def retired(self) -> KeyRing | None:
         keys = self._retired_keys()
         return KeyRing(keys) if keys else None
@@ -131,7 +153,7 @@ class FileKeys:
         return decode_keys(read_private(path, f"key file {path}", _LARGEST_FILE), f"key file {path}")
 
     def _change(self, change: Callable[[list[bytes]], list[bytes]]) -> None:
-        with locked_folder(self._path.parent):
+        with one_change(self._path, self.source):
             content = _encode(change(self._keys()))
             if len(content) > _LARGEST_FILE:
                 raise StoreUnusable(f"{self.source} holds as many keys as it may; retire some")

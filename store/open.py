@@ -19,9 +19,8 @@ from typing import Final
 from ops.clock import Clock
 from store.base import Store
 from store.errors import StoreUnusable, WrongKey
-from store.keyfile import FileKeys, KeyProvider, ValueKeys
+from store.keyfile import KeyProvider
 from store.memory import MemoryStore
-from store.records import Secret
 from store.sqlite import SqliteStore
 from store.vault import Vault
 
@@ -37,15 +36,6 @@ def sqlite_path(url: str) -> Path | None:
         return Path(url.removeprefix(_SQLITE))
     scheme = url.partition(":")[0][:20]  # the rest may hold a password
     raise StoreUnusable(f"store.url of scheme {scheme!r} is not known; use sqlite:///PATH or memory://")
-
-
-def key_provider(provider: str, value: Secret | None, key_file: Path) -> KeyProvider:
-    """The provider that the settings of ``[vault]`` name: ``file`` or ``env``. Raises StoreUnusable."""
-    if provider == "file":
-        return FileKeys(key_file)
-    if provider == "env":
-        return ValueKeys(value)
-    raise StoreUnusable(f"vault.provider {provider!r} is not known; use file or env")
 
 
 def prepare_key(keys: KeyProvider, url: str) -> Path | None:

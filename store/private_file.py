@@ -87,16 +87,23 @@ def replace_private(path: Path, source: str, content: bytes) -> None:
 
 @contextlib.contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """One change at a time among all processes that ask. Raises StoreUnusable when there is no such folder."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise StoreUnusable(f"folder {folder} cannot be used ({error.strerror})") from None
+    """One change at a time among all processes that ask. Raises OSError when there is no such folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def one_change(path: Path, source: str) -> Iterator[None]:
+    """The same for a change of ``path``. Raises StoreUnusable, which calls the file ``source``."""
+    try:
+        with locked_folder(path.parent):
+            yield
+    except OSError as error:
+        raise StoreUnusable(f"{source} cannot be changed ({error.strerror or error})") from None
 
 
 def mark_of(path: Path) -> object:

@@ -11,6 +11,7 @@ from ops.cli.check import config, doctor
 from ops.cli.keys import keys
 from ops.cli.run import demo, serve, simulator
 from ops.cli.tenants import tenants
+from ops.cli.vault import vault
 from ops.version import VERSION
 
 
@@ -20,5 +21,5 @@ def root() -> None:
     """One door for many Codex accounts."""
 
 
-for _command in (serve, demo, simulator, doctor, config, accounts, tenants, keys, admins, audit):
+for _command in (serve, demo, simulator, doctor, config, accounts, tenants, keys, admins, audit, vault):
     root.add_command(_command)

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from ops.simulator import Refresh, RunningSimulator, SimulatorConfig, running_simulator
-from store.open import key_provider, open_store
+from store.keyfile import FileKeys
+from store.open import open_store
 from tests.flow.stage import Answer
 from tests.ops.processes import Serving, relay, serving, until
 
@@ -203,7 +204,7 @@ async def test_a_refresh_under_way_is_stored_before_the_end(
             await task
     store = await open_store(
         f"sqlite:///{tmp_path}/data/relay.db",
-        keys=key_provider("file", None, tmp_path / "data/vault.key"),
+        keys=FileKeys(tmp_path / "data/vault.key"),
         busy_timeout_s=1.0,
     )
     try:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from store.errors import StoreUnusable, WrongKey
-from store.keyfile import FileKeys, ValueKeys
+from store.keyfile import FileKeys
 from store.memory import MemoryStore
-from store.open import key_provider, open_store, prepare_key, sqlite_path
-from store.records import Secret
+from store.open import open_store, prepare_key, sqlite_path
 from store.sqlite import SqliteStore
 from tests.fakes.clock import FakeClock
 from tests.fakes.records import make_account, make_credential
@@ -92,13 +91,6 @@ async def test_memory_needs_no_key(keys: FileKeys) -> None:
     store = await open_store("memory://", keys=keys, busy_timeout_s=1.0, clock=FakeClock())
     assert isinstance(store, MemoryStore)
     await store.check()
-
-
-def test_the_settings_choose_the_provider(tmp_path: Path) -> None:
-    assert isinstance(key_provider("file", None, tmp_path / "k"), FileKeys)
-    assert isinstance(key_provider("env", Secret("x"), tmp_path / "k"), ValueKeys)
-    with pytest.raises(StoreUnusable, match="use file or env"):
-        key_provider("vault", None, tmp_path / "k")
 
 
 async def test_claims_run_by_the_databases_own_clock_unless_one_is_given(keys: FileKeys, url: str) -> None:
