@@ -240,6 +240,18 @@ class RedisLink:
                 (answer,) = await self._exchange([("EVAL", script.text, *rest)], again)
         return answer
 
+    async def run_then(
+        self, script: LuaScript, keys: Sequence[Word], args: Sequence[Word], then: Sequence[Word]
+    ) -> tuple[Any, Any]:
+        """As :meth:`run`, and then a command on the same connection; both answers."""
+        rest = (len(keys), *keys, *args)
+        async with self._bounded(None):
+            try:
+                answers = await self._exchange([("EVALSHA", script.sha, *rest), then], False)
+            except redis_errors.NoScriptError:
+                answers = await self._exchange([("EVAL", script.text, *rest), then], False)
+        return answers[0], answers[1]
+
     async def batch(
         self, commands: Sequence[Sequence[Word]], *, again: bool = False, timeout_s: float | None = None
     ) -> list[Any]:

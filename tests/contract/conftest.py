@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -10,9 +11,11 @@ import pytest
 
 from store.base import Store
 from store.memory import MemoryStore
+from store.redis_store import RedisStore
 from store.sqlite import SqliteStore
 from store.vault import KeyRing, Vault
 from tests.fakes.clock import FakeClock
+from tests.redis_server import RedisServer, redis_server
 
 
 class Backend(Protocol):
@@ -50,7 +53,29 @@ class SqliteBackend:
             await store.close()
 
 
+class RedisBackend:
+    """A store under a prefix of its own, on a server that all tests of this process share."""
+
+    def __init__(self, clock: FakeClock, server: RedisServer, prefix: str) -> None:
+        self._clock = clock
+        self._url = server.url
+        self._prefix = prefix
+        self._vault = Vault(KeyRing([b"k" * 32]))
+        self._open: list[RedisStore] = []
+
+    async def handle(self) -> Store:
+        store = await RedisStore.open(self._url, self._vault, prefix=self._prefix, timeout_s=5.0, clock=self._clock)
+        self._open.append(store)
+        return store
+
+    async def close(self) -> None:
+        for store in self._open:
+            await store.close()
+
+
 BACKENDS: dict[str, Callable[[FakeClock, Path], Backend]] = {"memory": MemoryBackend, "sqlite": SqliteBackend}
+REDIS = "redis"
+_PREFIXES = itertools.count()
 
 
 @pytest.fixture
@@ -58,9 +83,19 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(params=[*BACKENDS, pytest.param(REDIS, marks=pytest.mark.slow)])
 async def backend(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Backend]:
-    made = BACKENDS[request.param](clock, tmp_path)
+    made: Backend
+    if request.param == REDIS:
+        made = RedisBackend(clock, request.getfixturevalue("shared_redis"), f"test-{next(_PREFIXES)}")
+    else:
+        made = BACKENDS[request.param](clock, tmp_path)
     yield made
     await made.close()
 
