@@ -35,7 +35,7 @@ MAX_SUB_CHARS: Final = 255
 _RSA_MODULUS_CHARS: Final = 342  # base64url of 2048 bits
 _CURVES: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _RSA: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
-_ED: Final = frozenset({"EdDSA", "Ed25519"})
+_ED: Final = frozenset({"Ed25519"})  # not EdDSA, which says nothing of the curve (RFC 9864)
 _PUBLIC: Final = frozenset({"kty", "n", "e", "crv", "x", "y"})
 
 
