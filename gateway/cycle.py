@@ -14,7 +14,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from gateway.departure import CONNECTION_KEY
 from gateway.intake import WORTH_BYTES, declared_length
 
-_FIELD: Final = b"%b: %b\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -23,6 +22,13 @@ class RelayCycle(RequestResponseCycle):
 
     async def receive(self) -> Any:
         """The ASGI ``receive``. A long body of declared length comes as one message, read into one buffer."""
+        if self.body and not (
+            self.more_body or self.waiting_for_100_continue or self.disconnected or self.response_complete
+        ):  # a short body that is here already: nothing to wait for
+            self.flow.resume_reading()
+            self.message_event.clear()
+            here, self.body = bytes(self.body), bytearray()
+            return {"type": "http.request", "body": here, "more_body": False}
         if not (self.more_body and self._take_body()):
             return await super().receive()
         while self.more_body and not self.disconnected and not self.response_complete:
@@ -66,22 +72,25 @@ class RelayCycle(RequestResponseCycle):
         self.waiting_for_100_continue = False
         status = message["status"]
         pieces = [STATUS_LINE[status]]
-        fields = [*self.default_headers, *message["headers"]]
-        for name, value in fields:
+        lines = 1
+        for name, value in (*self.default_headers, *message["headers"]):
             if name == b"content-length":
                 self.expected_content_length = int(value)
                 self.chunked_encoding = False
             elif name == b"connection" and value.lower() == b"close":
                 self.keep_alive = False
                 continue
-            pieces.append(_FIELD % (name, value))
+            pieces += (name, b": ", value, b"\r\n")
+            lines += 1
         if not self.keep_alive:
             pieces.append(b"connection: close\r\n")
+            lines += 1
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
             self.chunked_encoding = True
             pieces.append(b"transfer-encoding: chunked\r\n")
+            lines += 1
         head = b"".join(pieces)
-        if head.count(b"\n") != len(pieces) or head.count(b"\r") != len(pieces) or head.count(b"\0"):
+        if head.count(b"\n") != lines or head.count(b"\r") != lines or head.count(b"\0"):
             raise RuntimeError("a header field with a line end in it")
         self.transport.write(head + b"\r\n")
 

@@ -1,6 +1,6 @@
 """The client may leave at any moment; then whatever we do for it stops at once.
 
-``async with Departure(scope, receive)`` watches the ASGI channel while the body of the block runs. When the client goes
+``with Departure(scope, receive)`` watches the ASGI channel while the body of the block runs. When the client goes
 away, the block is cancelled at its current await and leaves by :class:`ClientGone`; a cancellation from elsewhere
 (shutdown) passes through as it is. The request body must have been read before: what is received here is thrown
 away. Works before the response headers as well as in mid-stream.
@@ -39,7 +39,7 @@ class Departure:
         self._watch: asyncio.Task[None] | None = None
         self.gone = False
 
-    async def __aenter__(self) -> Departure:
+    def __enter__(self) -> Departure:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
@@ -62,7 +62,7 @@ class Departure:
         self.gone = True
         self._task.cancel()
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._connection is not None:

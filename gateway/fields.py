@@ -49,6 +49,8 @@ TYPES: Final[dict[str, Decoder]] = {
 }
 """Members whose type is checked; the same decoders give the values that a Response object repeats."""
 
+_LEADS: Final = {STRING: b'"', MEMBERS: b"{"}
+"""How every value begins that these decoders take, and no other."""
 PASSED: Final = frozenset(
     {
         "instructions", "max_tool_calls", "parallel_tool_calls", "prompt_cache_key", "text", "top_logprobs",
@@ -116,6 +118,8 @@ def drop_nulls(fields: dict[str, Raw]) -> None:
 
 
 _NULL: Final = Raw(b"null")
+_FALSE: Final = Raw(b"false")
+_TRUE: Final = Raw(b"true")
 
 
 def decode(name: str, raw: Raw, decoder: Decoder) -> Any:
@@ -130,13 +134,21 @@ def decode(name: str, raw: Raw, decoder: Decoder) -> Any:
 def check(name: str, raw: Raw) -> None:
     """Raises GatewayError when the member has a known type and the value is of another."""
     decoder = TYPES.get(name)
-    if decoder is not None:
+    if decoder is not None and not _is_plainly(raw, decoder):
         decode(name, raw, decoder)
+
+
+def _is_plainly(raw: Raw, decoder: Decoder) -> bool:
+    """Whether the first byte settles it: the gate has parsed the value already, only escapes were not looked into."""
+    lead = _LEADS.get(decoder)
+    return lead is not None and (value := bytes(raw)).startswith(lead) and value.find(b"\\") < 0
 
 
 def flag(raw: Raw | None, name: str) -> bool:
     """A boolean that is False when absent."""
-    return False if raw is None else bool(decode(name, raw, _BOOL))
+    if raw is None or raw == _FALSE:
+        return False
+    return raw == _TRUE or bool(decode(name, raw, _BOOL))
 
 
 def object_bytes(name: str, raw: Raw) -> bytes:

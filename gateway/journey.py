@@ -21,6 +21,7 @@ from upstream.types import RawHeaders, UpstreamRequest
 
 TURN_STATE = b"x-codex-turn-state"
 TURN_METADATA = b"x-codex-turn-metadata"
+_NOBODY: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class Journey:
             affinity=request.affinity,
             owner=self.pinned or self._owner(),
             pools=request.caller.pools,
-            excluded=frozenset(self.tried),
+            excluded=frozenset(self.tried) if self.tried else _NOBODY,
             deadline_s=request.deadline_s,
         )
 

@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.exchange import Exchange
 from ops.audit import AuditLog
 from ops.clock import Clock
+from ops.log import summary_of
 from ops.metrics import Metrics
 from router.pool import AccountPool
 from router.types import AccountState, Outcome
@@ -44,6 +45,8 @@ _ATTEMPT_WORDS = {
 }
 """What the end of a stream says of its attempt; every other end is the fault's own word."""
 _PATH_CHARS = 200
+_FOREIGN = ("model", "path", "tenant", "account")
+"""Fields of the line whose text is not ours: what clients, operators and upstreams named."""
 _FOR_A_PERSON = frozenset({"upstream_blocked", "redirect"})
 """Faults that no retry mends: the edge blocks our network, or the backend has moved."""
 
@@ -61,6 +64,7 @@ class Observer:
     ) -> None:
         """``tell`` hears every alert (kind, account id, message) besides the log."""
         self._log = log
+        self._summary = summary_of(log)
         self._tell = tell
         self._metrics = metrics
         self._audit = audit
@@ -100,12 +104,15 @@ class Observer:
         if exchange.route in QUIET_ROUTES:
             return
         caller, usage = exchange.caller, exchange.usage
-        self._log.info("request", **_line(exchange, took_s))
+        if self._summary is not None:
+            self._summary("request", _line(exchange, took_s), _FOREIGN)
+        else:
+            self._log.info("request", **_line(exchange, took_s))
         if self._audit is not None:
             self._audit.record(
                 AuditRecord(
                     at_s=self._clock.now_s(),
-                    actor=f"key:{caller.key_id}" if caller else "anonymous",
+                    actor=exchange.actor or (f"key:{caller.key_id}" if caller else "anonymous"),
                     action=f"request.{exchange.route}",
                     outcome=exchange.error_code or exchange.outcome,
                     tenant_id=caller.tenant_id if caller else None,

@@ -130,6 +130,7 @@ class RequestParser:
         self._table = table
         self._known = known
         self._mode = mode
+        self._terms = Terms(table, (), mode)
         self._max_body_bytes = max_body_bytes
         self._total_timeout_s = total_timeout_s
 
@@ -153,7 +154,10 @@ class RequestParser:
         assert caller is not None
         tenant_id = caller.tenant_id
         dialect = dialect_of(fields)
-        terms = Terms(self._table, self._known(), self._mode)
+        known = self._known()
+        if known is not self._terms.known:
+            self._terms = Terms(self._table, known, self._mode)
+        terms = self._terms
         adapted = adapt(parse_object(body), terms, dialect is Dialect.CODEX, partial(owner_digest, tenant_id))
         _check_model(adapted, caller)
         headers = upstream_headers(fields, dialect)

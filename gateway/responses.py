@@ -61,7 +61,7 @@ class ResponsesEndpoint:
         claim = self._claim(caller, scope)
         admission = self._admit(caller, exchange, claim)
         running = self._gates.running
-        running.enter(caller.key_id)
+        task = running.enter(caller.key_id)
         try:
             answerer = self._streaming if request.stream else self._whole
             await answerer.answer(request, exchange, scope, receive, send)
@@ -74,7 +74,7 @@ class ResponsesEndpoint:
                 raise
             raise GatewayError.key_revoked() from None
         finally:
-            running.leave()
+            running.leave(task)
             admission.release()
             if claim is not None:
                 claim.end(answered=exchange.status == 200)

@@ -25,12 +25,13 @@ class RunningRequests:
     def __len__(self) -> int:
         return len(self._running)
 
-    def enter(self, key_id: str) -> None:
-        """The current task works for ``key_id`` from now on; ``leave`` must follow."""
-        self._running[_current()] = key_id
-
-    def leave(self) -> None:
+    def enter(self, key_id: str) -> asyncio.Task[object]:
+        """The current task works for ``key_id`` from now on; ``leave`` with what is returned must follow."""
         task = _current()
+        self._running[task] = key_id
+        return task
+
+    def leave(self, task: asyncio.Task[object]) -> None:
         self._running.pop(task, None)
         self._revoked.discard(task)
 

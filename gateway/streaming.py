@@ -76,7 +76,7 @@ class StreamingRelay:
         Raises GatewayError while nothing has gone down, ClientGone when the client has left. Cancel: the upstream
         is closed at once and nobody is blamed; the client is told by ``response.failed`` if it still listens.
         """
-        async with Departure(scope, receive) as departure:
+        with Departure(scope, receive) as departure:
             opened = await self._relay.open(request, exchange)
             request.let_go()
             pump = Pump(opened, exchange, self._ownership, self._clock, scope.get(CONNECTION_KEY))

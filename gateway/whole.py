@@ -39,7 +39,7 @@ class WholeRelay:
 
         Cancel: the upstream is closed at once and nobody is blamed.
         """
-        async with Departure(scope, receive):
+        with Departure(scope, receive):
             body = await self._collect(request, exchange)
         exchange.status = 200
         exchange.bytes_out = len(body)

@@ -23,11 +23,9 @@ class Clock(Protocol):
 class SystemClock:
     """The real one."""
 
-    def now_s(self) -> float:
-        return time.time()
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()
+    # asked two dozen times per request: without a frame of our own in between
+    now_s = staticmethod(time.time)
+    monotonic_s = staticmethod(time.monotonic)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -7,7 +7,9 @@ The pipeline: level filter -> bound context -> exception description -> redactio
 * an exception is its type, message and frames (file:line function); source lines and locals are never shown;
 * the event loop never writes: lines go into a bounded queue that a writer thread empties. A reader that does not
   read (B63) fills the queue; then lines are dropped and counted, and the count is logged when there is room again;
-* uvicorn's, asyncio's and everybody's stdlib logging and warnings go through the same pipeline.
+* uvicorn's, asyncio's and everybody's stdlib logging and warnings go through the same pipeline;
+* one line goes past it, because every request writes it: :func:`summary_of`. Its fields are known words and numbers;
+  those that a stranger can fill are named by the caller and redacted one by one.
 
 :func:`configure` is called once per process, after the last fork. What it does not do: sampling, files, rotation.
 """
@@ -24,6 +26,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, Literal, cast
 
@@ -45,6 +48,9 @@ _WRITE_BYTES: Final = select.PIPE_BUF
 _FOREIGN: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio", "py.warnings")
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+_clean = lru_cache(maxsize=512)(redact.text)  # names of models, tenants and accounts come again and again
+
+Summary = Callable[[str, dict[str, Any], tuple[str, ...]], None]
 
 
 class Sink:
@@ -170,7 +176,7 @@ def configure(
     )
     structlog.configure(
         processors=_pipeline(format),
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=_bound_logger(_LEVELS[level], sink, format),
         logger_factory=lambda *_args: _SinkLogger(sink),
         cache_logger_on_first_use=True,
     )
@@ -185,6 +191,35 @@ def get_logger(**context: Any) -> structlog.typing.FilteringBoundLogger:
     Call it as ``log.info("noun.verb", field=value)``: a constant event name, everything else in fields.
     """
     return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(**context))
+
+
+def summary_of(log: structlog.typing.FilteringBoundLogger) -> Summary | None:
+    """``summary(event, fields, foreign)``: the same line as ``log.info(event, **fields)``, at a third of the price.
+
+    ``foreign`` names the texts among the fields that are not ours; no other field may hold a secret or a text of
+    unknown length. None for a logger that is not set up by :func:`configure`, or not for JSON at this level.
+    """
+    summary: Summary | None = getattr(log.bind(), "summary", None)
+    return summary
+
+
+def _bound_logger(level: int, sink: Sink, form: Format) -> type[Any]:
+    base: type[Any] = structlog.make_filtering_bound_logger(level)
+    if form != "json" or level > _LEVELS["info"]:
+        return base
+
+    class Summarising(base):  # type: ignore[misc]  # the library makes the base at run time
+        def summary(self, event: str, fields: dict[str, Any], foreign: tuple[str, ...]) -> None:
+            for name in foreign:
+                if (told := fields.get(name)) is not None:
+                    fields[name] = _clean(told)
+            now = datetime.now(UTC).isoformat()[:-6] + "Z"
+            context = self._context or structlog.contextvars.get_contextvars()
+            if context:
+                fields = redact.fields(structlog.contextvars.get_contextvars() | self._context) | fields
+            sink.write(_encode({"time": now, "level": "info", "event": event, **fields}))
+
+    return Summarising
 
 
 def _pipeline(form: Format) -> list[structlog.typing.Processor]:

@@ -21,6 +21,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from ops.clock import Clock
 from router.affinity import Placements
 from router.breaker import BreakerState
@@ -129,7 +131,7 @@ class AccountPool:
         owner = self._roster.members.get(owner_id)
         if owner is not None and owner.may_serve(query) and owner.admits(query.model, now_s, self._most):
             return owner
-        others = replace(query, owner=None, affinity=None)
+        others = structs.replace(query, owner=None, affinity=None)
         if self._candidates(others, self._roster.view(query.model, query.pools, now_s), now_s) == ([], []):
             return None
         raise refuse_owner(query, owner, now_s)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 
 class Cause(StrEnum):
     """Why something rests. A closed set: these are metric labels and HealthRecord causes."""
@@ -77,9 +79,8 @@ OK = Outcome(OutcomeKind.OK)
 CANCELLED = Outcome(OutcomeKind.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True)
-class RouteQuery:
-    """All that the router may know of a request.
+class RouteQuery(msgspec.Struct, frozen=True):
+    """All that the router may know of a request. (A Struct: one is made per attempt, at a fifth of the price.)
 
     ``affinity`` is a tenant-salted digest or None. ``owner`` is the account that the turn's encrypted parts belong
     to: a constraint, unless None. ``pools`` empty: every pool. ``excluded`` accounts were tried already.

@@ -158,7 +158,7 @@ class Exchange:
             self.nudge()
 
     def arrived(self, body: bytes) -> bool:
-        """Keeps body bytes that the tap does not take; True when the reader is so far behind that reading must pause."""
+        """Keeps what the tap does not take; True when the reader is so far behind that reading must pause."""
         tap, waiter = self.tap, self._waiter
         if tap is not None and waiter is not None and not self._chunks and not waiter.done() and tap(body):
             self._tapped = True

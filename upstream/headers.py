@@ -57,7 +57,7 @@ def valid_value(value: bytes) -> bool:
 
 def encode_fields(fields: RawHeaders) -> bytes:
     """Fields as they stand in an HTTP/1.1 head. The caller has validated them."""
-    return b"".join([b"%b: %b\r\n" % field for field in fields])
+    return b"".join([piece for name, value in fields for piece in (name, b": ", value, b"\r\n")])
 
 
 def safe_response_headers(headers: RawHeaders) -> RawHeaders:

@@ -95,7 +95,13 @@ class EventFramer:
         A chunk that ends an event when nothing is held is returned itself. Raises UpstreamError(EVENT_TOO_LARGE);
         the framer must not be fed again then.
         """
-        return chunk if self.passes(chunk) else self._feed(chunk)
+        if self.passes(chunk):
+            return chunk
+        if not self._started and chunk.endswith(b"\n\n") and not self._held and not chunk.startswith(_BOM[:1]):
+            self._started = self._flowing = len(chunk) <= self._max
+            if self._flowing:
+                return chunk  # the usual first read: whole events from its first byte on
+        return self._feed(chunk)
 
     def passes(self, chunk: bytes) -> bool:
         """Whether ``feed`` would return this chunk itself and stay as it is."""

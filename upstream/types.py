@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 RawHeaders = list[tuple[bytes, bytes]]
 """Header fields in order, names in lower case."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
-    """One model call, independent of the account that will carry it.
+class UpstreamRequest(msgspec.Struct, frozen=True):
+    """One model call, independent of the account that will carry it. (A Struct: cheap to make, one per attempt.)
 
     ``body`` is a sequence of buffers whose concatenation is the JSON text; ``{installation}`` has been resolved by
     the caller for the account. ``client_headers`` are the client's fields after the allow-list (names in lower
@@ -20,7 +21,7 @@ class UpstreamRequest:
     """
 
     body: Sequence[bytes]
-    client_headers: RawHeaders = field(default_factory=list)
+    client_headers: RawHeaders = msgspec.field(default_factory=list)
     codex_client: bool = False
     request_id: str = ""
     fresh: bool = False
@@ -38,8 +39,7 @@ class Timeouts:
     write_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Token counts of one response."""
 
     input_tokens: int = 0

@@ -46,15 +46,17 @@ def usage_of(data: bytes) -> Usage | None:
     usage = response.usage if response is not None else None
     if not isinstance(usage, dict):
         return None
-    spent = _tokens(usage.get("input_tokens"))
-    made = _tokens(usage.get("output_tokens"))
-    return Usage(
-        input_tokens=spent,
-        cached_tokens=_tokens(_inside(usage, "input_tokens_details", "cached_tokens")),
-        output_tokens=made,
-        reasoning_tokens=_tokens(_inside(usage, "output_tokens_details", "reasoning_tokens")),
-        total_tokens=_tokens(usage.get("total_tokens")) or spent + made,
+    counts = (
+        usage.get("input_tokens"),
+        _inside(usage, "input_tokens_details", "cached_tokens"),
+        usage.get("output_tokens"),
+        _inside(usage, "output_tokens_details", "reasoning_tokens"),
+        usage.get("total_tokens"),
     )
+    spent, cached, made, reasoned, total = [
+        count if type(count) is int and 0 <= count <= _MAX_TOKENS else 0 for count in counts
+    ]
+    return Usage(spent, cached, made, reasoned, total or spent + made)
 
 
 def windows_from_headers(headers: RawHeaders, now_s: float) -> list[RateLimitWindow]:
@@ -171,7 +173,3 @@ def decode_object(data: bytes) -> dict[str, Any]:
 def _inside(usage: Mapping[str, Any], outer: str, inner: str) -> object:
     details = usage.get(outer)
     return details.get(inner) if isinstance(details, dict) else None
-
-
-def _tokens(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_TOKENS else 0

@@ -68,7 +68,7 @@ async def test_the_block_is_left_at_whatever_await_it_is(client: Client, awaits:
     cleaned: list[bool] = []
 
     async def work() -> None:
-        async with client.departure() as departure:
+        with client.departure() as departure:
             try:
                 for number, gate in enumerate(gates):
                     reached.append(number)
@@ -93,7 +93,7 @@ async def test_the_block_is_left_at_whatever_await_it_is(client: Client, awaits:
 async def test_the_caller_goes_on_after_a_departure(client: Client) -> None:
     async def work() -> str:
         try:
-            async with client.departure():
+            with client.departure():
                 await asyncio.Event().wait()
         except ClientGone:
             await asyncio.sleep(0)
@@ -108,7 +108,7 @@ async def test_the_caller_goes_on_after_a_departure(client: Client) -> None:
 
 async def test_a_cancellation_from_elsewhere_passes_through_as_it_is(client: Client) -> None:
     async def work() -> None:
-        async with client.departure() as departure:
+        with client.departure() as departure:
             try:
                 await asyncio.Event().wait()
             finally:
@@ -124,7 +124,7 @@ async def test_a_cancellation_from_elsewhere_passes_through_as_it_is(client: Cli
 
 
 async def test_a_client_that_stays_costs_nothing_and_leaves_nothing(client: Client) -> None:
-    async with client.departure() as departure:
+    with client.departure() as departure:
         await turns()
     assert not departure.gone
     await turns()
@@ -134,9 +134,8 @@ async def test_a_client_that_stays_costs_nothing_and_leaves_nothing(client: Clie
 
 
 async def test_errors_of_the_block_pass_through(client: Client) -> None:
-    with pytest.raises(ValueError, match="mine"):
-        async with client.departure():
-            raise ValueError("mine")
+    with pytest.raises(ValueError, match="mine"), client.departure():
+        raise ValueError("mine")
     await turns()
     assert_nothing_is_left(client)
 
@@ -146,7 +145,7 @@ async def test_a_client_that_left_before_is_noticed_before_anything_is_done(clie
     done: list[int] = []
 
     async def work() -> None:
-        async with client.departure():
+        with client.departure():
             await turns()
             done.append(1)
 
@@ -161,7 +160,7 @@ async def test_the_rest_of_a_body_is_thrown_away_while_watching() -> None:
     client = Client()
     for _ in range(3):
         client.messages.put_nowait({"type": "http.request", "body": b"x", "more_body": True})
-    async with client.departure() as departure:
+    with client.departure() as departure:
         await turns()
         assert client.messages.empty()
     assert not departure.gone

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from gateway.adapt import Adapted
 from gateway.journey import Journey
@@ -183,7 +183,7 @@ def test_parts_of_unknown_owners_go_up_until_the_backend_refuses_them() -> None:
 
 def test_a_codex_clients_metadata_carries_the_installation_of_the_account() -> None:
     metadata = [(b"x-codex-turn-metadata", b'{"installation_id":"the-clients-own","x":1}'), (b"session_id", b"1")]
-    adapted = replace(SEALED, client_metadata=b'{"x-codex-installation-id":"the-clients-own"}')
+    adapted = structs.replace(SEALED, client_metadata=b'{"x-codex-installation-id":"the-clients-own"}')
     request = make_request(headers=metadata, dialect=Dialect.CODEX, adapted=adapted)
     sent = journey(request).upstream_request(account(0, installation_id="of-a0"))
     assert sent.codex_client

@@ -27,7 +27,7 @@ class Stand:
 
     async def request(self, key_id: str) -> bool:
         """True when it was ended because of its key."""
-        self.running.enter(key_id)
+        task = self.running.enter(key_id)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -36,7 +36,7 @@ class Stand:
             await asyncio.sleep(0)  # the cancellation is over: awaiting works again
             return True
         finally:
-            self.running.leave()
+            self.running.leave(task)
         return False
 
     async def start(self, *key_ids: str) -> list[asyncio.Task[bool]]:
@@ -80,8 +80,8 @@ async def test_a_request_that_ends_by_itself_leaves_nothing() -> None:
     stand = Stand()
 
     async def brief() -> None:
-        stand.running.enter("a")
-        stand.running.leave()
+        task = stand.running.enter("a")
+        stand.running.leave(task)
 
     await brief()
     stand.load()

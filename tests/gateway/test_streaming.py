@@ -67,11 +67,11 @@ class Door:
         return {"type": "http.disconnect"}
 
     async def answer(self) -> None:
-        self.running.enter("k1")  # no such key any more: the next look ends it
+        task = self.running.enter("k1")  # no such key any more: the next look ends it
         try:
             await self.streaming.answer(self.request, self.exchange, {}, self.receive, self.line.send)
         finally:
-            self.running.leave()
+            self.running.leave(task)
 
     def nothing_is_left_upstream(self) -> bool:
         return self.response.closed and self.pool.snapshot().inflight == 0

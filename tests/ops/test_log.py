@@ -131,6 +131,37 @@ def test_stdlib_logging_and_warnings_take_the_same_way(pipe: Pipe) -> None:
     assert "S3cr3t" not in json.dumps(lines)
 
 
+def test_a_summary_is_the_line_that_the_pipeline_would_have_written(pipe: Pipe) -> None:
+    """Same members in the same order, context of logger and task included; what is foreign is redacted."""
+    sink = log.configure("info", "json", fd=pipe.write_fd)
+    logger = log.get_logger(worker=1)
+    fields = {"status": 200, "model": f"m {KEY}", "path": None, "tenant": "demo", "took_ms": 1.5, "stream": True}
+    summary = log.summary_of(logger)
+    assert summary is not None
+    with structlog.contextvars.bound_contextvars(seat=2):
+        logger.info("request", **fields)
+        summary("request", dict(fields), ("model", "path", "tenant"))
+    assert sink.close()
+    slow, quick = pipe.lines()
+    assert sorted(quick) == sorted(slow)
+    assert list(quick)[:3] == ["time", "level", "event"]
+    assert KEY not in quick["model"]
+    times = [line.pop("time") for line in (slow, quick)]
+    assert slow == quick
+    assert len(times[0]) == len(times[1])
+    assert {time[-1] for time in times} == {"Z"}
+
+
+@pytest.mark.parametrize(("level", "form"), [("warning", "json"), ("info", "console")])
+def test_there_is_no_summary_where_the_pipeline_writes_otherwise(
+    pipe: Pipe, level: log.Level, form: log.Format
+) -> None:
+    sink = log.configure(level, form, fd=pipe.write_fd)
+    assert log.summary_of(log.get_logger()) is None
+    assert sink.close()
+    assert pipe.text() == ""
+
+
 def test_context_of_the_task_is_on_every_line(pipe: Pipe) -> None:
     sink = log.configure("info", "json", fd=pipe.write_fd)
     with structlog.contextvars.bound_contextvars(request_id="req_1"):
