@@ -15,8 +15,9 @@ What a prompt or a script can ask for is the language of ``script.py``; failures
 from __future__ import annotations
 
 from ops.simulator.app import SimulatorApp, build_simulator
+from ops.simulator.authorize import decide_by_url
 from ops.simulator.config import SimulatorConfig
-from ops.simulator.device import approve, deny
+from ops.simulator.device import approve, deny, expire
 from ops.simulator.script import Fail, Plan, Refresh
 from ops.simulator.server import RunningSimulator, running_simulator, serve
 from ops.simulator.state import Recorded, Simulator
@@ -32,7 +33,9 @@ __all__ = [
     "SimulatorConfig",
     "approve",
     "build_simulator",
+    "decide_by_url",
     "deny",
+    "expire",
     "running_simulator",
     "serve",
 ]

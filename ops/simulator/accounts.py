@@ -60,16 +60,18 @@ class Window:
 
 @dataclass(slots=True)
 class AccessToken:
-    """``refusal`` names the error code it is refused with, when it was revoked."""
+    """``refusal`` names the error code it is refused with, when it was revoked; ``login`` is whence it came."""
 
     account_id: str
     expires_at_s: float
     refusal: str | None = None
+    login: int = 0
 
 
 @dataclass(slots=True)
 class RefreshToken:
-    """``state``: live, used, expired or invalidated. ``exchanges`` counts every presentation, refused ones too."""
+    """``state``: live, used, expired or invalidated. ``exchanges`` counts every presentation, refused ones too.
+    Tokens of one sign-in have the same ``login``, through all rotations."""
 
     account_id: str
     number: int
@@ -77,6 +79,7 @@ class RefreshToken:
     state: str = "live"
     exchanges: int = 0
     rotations: int = 0
+    login: int = 0
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ops.clock import Clock, SystemClock
+from ops.simulator.authorize import AuthorizeEndpoint
 from ops.simulator.config import SimulatorConfig
 from ops.simulator.control import Control
 from ops.simulator.device import DeviceEndpoints
@@ -46,6 +47,7 @@ class SimulatorApp:
                 Route(f"{issuer}/v1/user-auth-credential/whoami", chatgpt.whoami),
                 Route(f"{issuer}/deviceauth/usercode", device.user_code, methods=["POST"]),
                 Route(f"{issuer}/deviceauth/token", device.poll, methods=["POST"]),
+                Route("/oauth/authorize", AuthorizeEndpoint(state).page, methods=["GET", "POST"]),
                 Route("/codex/device", device.page, methods=["GET", "POST"]),
                 *Control(state).routes(),
                 Route("/{path:path}", chatgpt.not_found, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),

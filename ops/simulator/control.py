@@ -15,6 +15,8 @@ Answers loopback peers only, unless the configuration opens it. The paths:
 ``POST oauth/mode`` {"item", "account_id"?}            until changed; null ends it
 ``POST gates/NAME/open``                               whatever waits there goes on
 ``POST device/approve`` {"user_code", "account_id"?}   {"account_id"} · ``POST device/deny`` {"user_code"}
+``POST device/expire`` {"user_code"}                   {} · ``POST device/script`` {"items"}: the next polls
+``POST authorize`` {"url", "account_id"?, "deny"?}     {"callback"}: where a browser would end
 ``GET counters`` · ``GET requests?limit=N``            numbers · the newest recorded requests, no bearer tokens
 ``POST reset``                                         forget everything
 =====================================================  =========================================================
@@ -31,8 +33,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ops.simulator.device import UnknownCode, approve, deny
-from ops.simulator.script import item_from_json, refresh_from_json
+from ops.simulator.authorize import decide_by_url
+from ops.simulator.device import UnknownCode, approve, deny, expire
+from ops.simulator.script import Fail, item_from_json, refresh_from_json
 from ops.simulator.state import Recorded, Simulator
 
 Handler = Callable[[Request, dict[str, Any]], Awaitable[Any]]
@@ -105,6 +108,9 @@ class Control:
             ("POST", "/gates/{name}/open", self._open_gate),
             ("POST", "/device/approve", self._approve),
             ("POST", "/device/deny", self._deny),
+            ("POST", "/device/expire", self._expire),
+            ("POST", "/device/script", self._device_script),
+            ("POST", "/authorize", self._authorize),
             ("GET", "/counters", self._counters),
             ("GET", "/requests", self._requests),
             ("POST", "/reset", self._reset),
@@ -205,6 +211,22 @@ class Control:
     async def _deny(self, _: Request, body: dict[str, Any]) -> Any:
         deny(self._simulator, str(body["user_code"]))
         return {}
+
+    async def _expire(self, _: Request, body: dict[str, Any]) -> Any:
+        expire(self._simulator, str(body["user_code"]))
+        return {}
+
+    async def _device_script(self, _: Request, body: dict[str, Any]) -> Any:
+        items = [item_from_json(item) for item in body["items"]]
+        if not all(isinstance(item, Fail) for item in items):
+            raise ValueError("an item is {status, body, headers}")
+        self._simulator.device_script.extend(item for item in items if isinstance(item, Fail))
+        return {}
+
+    async def _authorize(self, _: Request, body: dict[str, Any]) -> Any:
+        approve_it = not body.get("deny", False)
+        url = decide_by_url(self._simulator, str(body["url"]), body.get("account_id"), approve=approve_it)
+        return {"callback": url}
 
     async def _counters(self, _: Request, body: dict[str, Any]) -> Any:
         del body

@@ -16,16 +16,19 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from ops.simulator.access import record
 from ops.simulator.accounts import b64url, rfc3339
+from ops.simulator.authorize import account_options, issue_code
 from ops.simulator.failures import error_body
 from ops.simulator.state import DeviceLogin, Simulator
 from ops.simulator.wham import to_response
 
+REDIRECT_PATH = "/deviceauth/callback"
 _LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Simulated device login</title></head>
 <body><h1>Simulated device login</h1><p>{note}</p>
 <form method="post" action="/codex/device"><label>Code <input name="user_code" value="{code}" required></label>
 <label>Account <select name="account_id"><option value="">a new account</option>{options}</select></label>
-<button>Approve</button></form></body></html>"""
+<button name="decision" value="approve">Approve</button>
+<button name="decision" value="deny">Deny</button></form></body></html>"""
 
 
 class UnknownCode(KeyError):
@@ -46,6 +49,16 @@ def approve(simulator: Simulator, user_code: str, account_id: str | None = None)
 def deny(simulator: Simulator, user_code: str) -> None:
     """The next poll fails for good. Raises UnknownCode."""
     _by_user_code(simulator, user_code).denied = True
+
+
+def expire(simulator: Simulator, user_code: str) -> None:
+    """The code is over as if its time had come. Raises UnknownCode."""
+    _by_user_code(simulator, user_code).expires_at_s = simulator.clock.now_s()
+
+
+def origin_of(request: Request) -> str:
+    """The issuer as this client reached it."""
+    return f"{request.url.scheme}://{request.headers.get('host', request.url.netloc)}"
 
 
 def _by_user_code(simulator: Simulator, user_code: str) -> DeviceLogin:
@@ -111,9 +124,9 @@ class DeviceEndpoints:
             pending = error_body("Not approved yet", "invalid_request_error", "deviceauth_authorization_unknown")
             return JSONResponse(pending, 403)
         del simulator.device_logins[login.device_auth_id]
-        code, verifier = simulator.new_id("ac_"), b64url(simulator.random.randbytes(48))
-        simulator.codes[code] = (login.account_id, verifier)
+        verifier = b64url(simulator.random.randbytes(48))
         challenge = b64url(hashlib.sha256(verifier.encode()).digest())
+        code = issue_code(simulator, login.account_id, challenge, f"{origin_of(request)}{REDIRECT_PATH}")
         return JSONResponse({"authorization_code": code, "code_challenge": challenge, "code_verifier": verifier})
 
     async def page(self, request: Request) -> Response:
@@ -124,11 +137,13 @@ class DeviceEndpoints:
             members = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
             code = members.get("user_code", "")
             try:
-                account_id = approve(simulator, code, members.get("account_id") or None)
-                note = f"Approved as {account_id}. You can close this page."
+                if members.get("decision") == "deny":
+                    deny(simulator, code)
+                    note = "Denied. You can close this page."
+                else:
+                    account_id = approve(simulator, code, members.get("account_id") or None)
+                    note = f"Approved as {account_id}. You can close this page."
             except UnknownCode:
                 note = "No login waits for this code."
-        options = "".join(
-            f'<option value="{html.escape(a.id)}">{html.escape(a.email)}</option>' for a in simulator.accounts.values()
-        )
+        options = account_options(simulator)
         return HTMLResponse(_PAGE.format(note=html.escape(note), code=html.escape(code), options=options))

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from ops.simulator import wire
 from ops.simulator.access import record
 from ops.simulator.accounts import Account, RefreshToken
+from ops.simulator.authorize import redeem
 from ops.simulator.failures import error_body
 from ops.simulator.script import Fail, Refresh
 from ops.simulator.state import Simulator
@@ -162,7 +163,7 @@ class TokenEndpoint:
         known.rotations += 1
         simulator.count("rotations", account)
         claimed = STRANGER if item.kind == "other_account" else None
-        return self._shaped(simulator.issue_tokens(account, claim_account_id=claimed), item)
+        return self._shaped(simulator.issue_tokens(account, claim_account_id=claimed, login=known.login), item)
 
     def _shaped(self, tokens: dict[str, str], item: Refresh) -> Fail:
         body: dict[str, Any] = {**tokens, "token_type": "Bearer", "scope": "openid profile email offline_access"}
@@ -180,11 +181,13 @@ class TokenEndpoint:
     # -- authorization code
 
     def _exchange_code(self, members: dict[str, str]) -> Fail:
-        """The code of a device login: once, and only with its verifier."""
+        """The code of a login: once, and only with its verifier and redirect address."""
         simulator = self._simulator
-        account_id, verifier = simulator.codes.pop(members.get("code", ""), ("", ""))
-        if not account_id or members.get("code_verifier") != verifier:
-            return _invalid_grant("Unknown code or wrong verifier")
+        simulator.count("code_presentations")
+        names = ("code", "code_verifier", "redirect_uri")
+        account_id = redeem(simulator, *(members.get(name, "") for name in names))
+        if account_id is None:
+            return _invalid_grant("Unknown code, wrong verifier or wrong redirect_uri")
         simulator.count("code_exchanges", simulator.accounts[account_id])
         return Fail(200, {**simulator.issue_tokens(simulator.accounts[account_id]), "token_type": "Bearer"})
 
@@ -206,7 +209,6 @@ class RevokeEndpoint:
         members = parse_token_request(body, headers.get("content-type", "")) or {}
         known = simulator.refresh_tokens.get(members.get("token", ""))
         if known is not None:
-            known.state = "invalidated"
-            simulator.refuse_access(known.account_id, "token_revoked")
+            simulator.end_login(known.login)
         simulator.count("revocations")
         await wire.send_json(send, 200, {})

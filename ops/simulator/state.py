@@ -36,6 +36,16 @@ class Recorded:
     at_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class IssuedCode:
+    """An authorization code; it works once, with the verifier of ``challenge`` and the same ``redirect_uri``."""
+
+    account_id: str
+    challenge: str
+    redirect_uri: str
+    expires_at_s: float
+
+
 @dataclass(slots=True)
 class DeviceLogin:
     """One device-code login; ``account_id`` is set when the user approved."""
@@ -65,7 +75,8 @@ class Simulator:
         self.refresh_tokens: dict[str, RefreshToken] = {}
         self.device_logins: dict[str, DeviceLogin] = {}
         self.device_script: deque[Fail] = deque()
-        self.codes: dict[str, tuple[str, str]] = {}
+        self.codes: dict[str, IssuedCode] = {}
+        self.logins = 0
         self.mode: Item | None = None
         self.oauth_script: deque[RefreshItem] = deque()
         self.oauth_mode: RefreshItem | None = None
@@ -129,8 +140,13 @@ class Simulator:
         """auth.json with the newest tokens of the account."""
         return self.accounts[account_id].auth_json(self.config.issuer, self.config.client_id)
 
-    def issue_tokens(self, account: Account, *, claim_account_id: str | None = None) -> dict[str, str]:
-        """A new set of tokens; the older access tokens stay valid, the older refresh tokens keep their state."""
+    def issue_tokens(
+        self, account: Account, *, claim_account_id: str | None = None, login: int | None = None
+    ) -> dict[str, str]:
+        """A new set of tokens; the older access tokens stay valid, the older refresh tokens keep their state.
+
+        ``login`` None: a new sign-in.
+        """
         now_s = self.clock.now_s()
         claims = account.claims()
         if claim_account_id is not None:
@@ -156,9 +172,11 @@ class Simulator:
         )
         account.refresh_token = f"rt_{self._token(48)}"
         account.last_refresh_s = now_s
-        self.access_tokens[account.access_token] = AccessToken(account.id, expires_at_s)
+        if login is None:
+            login = self.logins = self.logins + 1
+        self.access_tokens[account.access_token] = AccessToken(account.id, expires_at_s, login=login)
         self.refresh_tokens[account.refresh_token] = RefreshToken(
-            account.id, len(self.refresh_tokens) + 1, now_s + self.config.refresh_token_lifetime_s
+            account.id, len(self.refresh_tokens) + 1, now_s + self.config.refresh_token_lifetime_s, login=login
         )
         return {
             "id_token": account.id_token,
@@ -191,6 +209,15 @@ class Simulator:
         """Access tokens are over on the backend's side, whatever their ``exp`` says. None: of all accounts."""
         for id_ in [account_id] if account_id is not None else list(self.accounts):
             self.refuse_access(id_, "token_expired")
+
+    def end_login(self, login: int) -> None:
+        """Every token of one sign-in is refused from now on; other sign-ins of the same account go on."""
+        for refresh in self.refresh_tokens.values():
+            if refresh.login == login:
+                refresh.state = "invalidated"
+        for access in self.access_tokens.values():
+            if access.login == login:
+                access.refusal = "token_revoked"
 
     def end_refresh(self, account_id: str, state: str = "invalidated") -> None:
         """The account's live refresh token becomes ``expired``, ``invalidated`` or ``used``."""
