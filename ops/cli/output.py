@@ -7,14 +7,16 @@ cannot drive the terminal. What is printed for scripts keeps the same values.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, Never
 
 import click
 import msgspec
 
 from auth.keys import parse_duration_s
+from gateway.admin.moments import moment, span
 from ops import redact
+
+__all__ = ["Duration", "Names", "card", "data", "fail", "line", "moment", "say", "span", "table"]
 
 _WIDEST: Final = 48
 
@@ -77,23 +79,6 @@ def card(values: Mapping[str, object]) -> None:
     width = max(len(name) for name in values)
     for name, value in values.items():
         click.echo(f"{name.ljust(width)}  {_cell(value, redact.FIELD_BYTES)}")
-
-
-def moment(unix_s: float | None) -> str:
-    """A Unix time as people read it, in UTC; ``-`` for none."""
-    if unix_s is None:
-        return "-"
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def span(seconds: float) -> str:
-    """``in 3 h``, ``5 min ago``: the larger unit alone."""
-    size = abs(seconds)
-    text = next(f"{int(size // unit)} {name}" for unit, name in _SPANS if size >= unit)
-    return f"in {text}" if seconds >= 0 else f"{text} ago"
-
-
-_SPANS: Final = ((172_800, "days"), (3600, "h"), (60, "min"), (0, "s"))
 
 
 def _cell(value: object, widest: int) -> str:
