@@ -22,7 +22,6 @@ import ssl
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -31,47 +30,21 @@ import httpx
 from cryptography import x509
 
 from ops.clock import Clock
+from ops.doctor_redis import examine_redis
+from ops.findings import Finding, fail, halves, ok, warn
 from ops.sections.keep import StoreSettings
 from ops.sections.relay import ServerSettings, UpstreamSettings
 from ops.settings import Settings
 from store.base import Store
 from store.errors import StoreError
 from store.keyfile import KeyProvider
-from store.open import open_store, sqlite_path
+from store.open import StoreKind, open_store, sqlite_path, store_kind
 from store.records import Account, AccountStatus, ClientKey, Credential, RefreshState
 
 _EARLIEST_S: Final = 1_767_225_600.0  # 2026-01-01: before it no release existed
 _SKEW_S: Final = 120.0
 _CERTIFICATE_S: Final = 14 * 86_400.0
 _REACH_TIMEOUT_S: Final = 10.0
-
-
-class Status(StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The answer of one check. ``fix`` is empty when all is well."""
-
-    name: str
-    status: Status
-    message: str
-    fix: str = ""
-
-
-def ok(name: str, message: str) -> Finding:
-    return Finding(name, Status.OK, message)
-
-
-def warn(name: str, message: str, fix: str) -> Finding:
-    return Finding(name, Status.WARN, message, fix)
-
-
-def fail(name: str, message: str, fix: str) -> Finding:
-    return Finding(name, Status.FAIL, message, fix)
 
 
 async def examine(settings: Settings, keys: KeyProvider, clock: Clock) -> list[Finding]:
@@ -115,23 +88,23 @@ def check_vault_key(store: StoreSettings, keys: KeyProvider) -> Finding:
     """The key is there when it must be, is a key, and is ours alone."""
     name = "vault key"
     path = _database(store)
-    if path is None:
+    if path is None and not _in_redis(store):
         return ok(name, "not needed by a store in memory")
     if not keys.present():
-        if path.exists():
+        if path is not None and path.exists():
             return fail(name, f"{keys.source} is missing, but {path} exists", "restore the key from its backup")
         return warn(name, f"{keys.source} is not there yet", "the first start makes it; back it up then")
     try:
         keys.load()
     except StoreError as error:
-        return fail(name, *_halves(str(error), "restore the key from its backup"))
+        return fail(name, *halves(str(error), "restore the key from its backup"))
     return ok(name, keys.source)
 
 
 def check_workers(settings: Settings) -> Finding:
     """Several workers need a store that they can share."""
     name = "workers"
-    if settings.server.workers > 1 and _database(settings.store) is None:
+    if settings.server.workers > 1 and _database(settings.store) is None and not _in_redis(settings.store):
         fix = "set store.url to sqlite:///PATH, or server.workers to 1"
         return fail(name, f"{settings.server.workers} workers cannot share memory://", fix)
     return ok(name, f"{settings.server.workers} over {settings.store.url.partition(':')[0]}")
@@ -143,7 +116,9 @@ async def examine_store(settings: StoreSettings, keys: KeyProvider, clock: Clock
     try:
         path = sqlite_path(settings.url)
     except StoreError as error:
-        return [fail(name, *_halves(str(error), "see docs/settings.md"))]
+        return [fail(name, *halves(str(error), "see docs/settings.md"))]
+    if _in_redis(settings):
+        return await _examine_redis(settings, keys, clock)
     if path is None:
         return [warn(name, "memory:// forgets everything when the process ends", "set store.url to sqlite:///PATH")]
     if not path.exists():
@@ -155,21 +130,33 @@ async def examine_store(settings: StoreSettings, keys: KeyProvider, clock: Clock
     try:
         store = await open_store(settings.url, keys=keys, busy_timeout_s=settings.busy_timeout_s, verify=True)
     except StoreError as error:
-        return [fail(name, *_halves(str(error), "restore a backup (docs/operations.md)"))]
+        return [fail(name, *halves(str(error), "restore a backup (docs/operations.md)"))]
     try:
-        return await _examine_records(store, path, clock)
+        return await _examine_records(store, str(path), clock)
     except StoreError as error:
-        return [fail(name, *_halves(str(error), "see the log of the gateway"))]
+        return [fail(name, *halves(str(error), "see the log of the gateway"))]
     finally:
         await store.close()
 
 
-async def _examine_records(store: Store, path: Path, clock: Clock) -> list[Finding]:
+async def _examine_redis(settings: StoreSettings, keys: KeyProvider, clock: Clock) -> list[Finding]:
+    found, store = await examine_redis(settings, keys)
+    if store is None:
+        return found
+    try:
+        return [*found, *await _examine_records(store, store.where, clock)]
+    except StoreError as error:
+        return [*found, fail("store", *halves(str(error), "see the log of the gateway"))]
+    finally:
+        await store.close()
+
+
+async def _examine_records(store: Store, where: str, clock: Clock) -> list[Finding]:
     await store.check()
     accounts = await store.accounts()
     credentials = [await store.credential(account.id) for account in accounts]
     return [
-        ok("store", f"{path}: whole, writable, the key opens it"),
+        ok("store", f"{where}: whole, writable, the key opens it"),
         *check_accounts(accounts, credentials, clock.now_s()),
         check_client_keys(await store.keys(), clock.now_s()),
     ]
@@ -329,10 +316,11 @@ def _database(store: StoreSettings) -> Path | None:
         return None  # examine_store says what is wrong with the URL
 
 
-def _halves(message: str, fix: str) -> tuple[str, str]:
-    """Errors of the store are "cause; next step" already."""
-    cause, found, step = message.rpartition("; ")
-    return (cause, step) if found else (message, fix)
+def _in_redis(store: StoreSettings) -> bool:
+    try:
+        return store_kind(store.url) is StoreKind.REDIS
+    except StoreError:
+        return False
 
 
 def _first_line(error: BaseException) -> str:

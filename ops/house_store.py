@@ -18,7 +18,7 @@ from ops.seat import Seat
 from ops.settings import Settings
 from store.counters import CounterFile, LocalCounters, LocalStreams, SharedCounters, SharedStreams
 from store.keyfile import KeyChanger, KeyProvider
-from store.open import sqlite_path
+from store.open import StoreKind, sqlite_path, store_kind
 from store.providers import VaultValues, key_changer, key_provider
 from store.records import Secret
 from store.sealed import SealedRows
@@ -57,14 +57,14 @@ def vault_values(settings: Settings) -> VaultValues:
 
 
 def spool_of(settings: Settings, keys: KeyProvider) -> Spool:
-    """Beside the database, sealed by the vault; none for a store that keeps nothing."""
-    path = sqlite_path(settings.store.url)
-    if path is None:
+    """Beside the database, or the key file for a store in Redis, sealed by the vault; none when nothing is kept."""
+    folder = _spool_folder(settings)
+    if folder is None:
         return NoSpool()
     vault = Vault(keys.load(), keys)
     place = spool_place
     return FileSpool(
-        _spool_folder(path),
+        folder,
         lambda account_id, data: vault.seal(data, place(account_id)),
         lambda account_id, data: vault.open(data, place(account_id)),
     )
@@ -72,12 +72,16 @@ def spool_of(settings: Settings, keys: KeyProvider) -> Spool:
 
 def spool_rows_of(settings: Settings, account_ids: Iterable[str]) -> tuple[SealedRows, ...]:
     """What is sealed beside the store, for a change of keys."""
+    folder = _spool_folder(settings)
+    return () if folder is None else (SpoolRows(folder, spool_place, account_ids),)
+
+
+def _spool_folder(settings: Settings) -> Path | None:
+    """A store in Redis has no place on this host: what waits for it waits beside the key, on a disk that is kept."""
+    if store_kind(settings.store.url) is StoreKind.REDIS:
+        return settings.vault.key_file.with_name("redis.spool")
     path = sqlite_path(settings.store.url)
-    return () if path is None else (SpoolRows(_spool_folder(path), spool_place, account_ids),)
-
-
-def _spool_folder(path: Path) -> Path:
-    return path.with_name(path.name + ".spool")
+    return None if path is None else path.with_name(path.name + ".spool")
 
 
 def spool_place(account_id: str) -> Place:

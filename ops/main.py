@@ -36,7 +36,7 @@ from ops.stop import Stop
 from ops.version import VERSION
 from ops.workers import Supervisor
 from store.errors import StoreError
-from store.open import open_store, prepare_key, sqlite_path
+from store.open import StoreKind, open_store, prepare_key, store_kind
 from upstream.dial import tls_context
 
 _REFUSALS: Final = (StoreError, SettingsError)
@@ -165,10 +165,11 @@ def settle_memory() -> None:
 async def prepare(settings: Settings) -> None:
     """The key and the schema, once, before anything is spawned."""
     keys = keys_of(settings)
-    made = prepare_key(keys, settings.store.url)
+    values = settings.store
+    made = prepare_key(keys, values.url, prefix=values.redis_prefix)
     if made is not None:
         get_logger().warning("key_file_created", path=str(made), next="back it up: without it the accounts are lost")
-    store = await open_store(settings.store.url, keys=keys, busy_timeout_s=settings.store.busy_timeout_s)
+    store = await open_store(values.url, keys=keys, busy_timeout_s=values.busy_timeout_s, prefix=values.redis_prefix)
     await store.close()
 
 
@@ -177,7 +178,7 @@ def check_combination(settings: Settings) -> None:
     server, workers = settings.server, settings.server.workers
     if settings.store.hot_url is not None:
         raise SettingsError("setting store.hot_url: this release shares hot state by the durable store; leave it out")
-    if workers > 1 and sqlite_path(settings.store.url) is None:
+    if workers > 1 and store_kind(settings.store.url) is StoreKind.MEMORY:
         raise SettingsError("setting server.workers: memory:// is for one process; set store.url to sqlite:///PATH")
     if 0 < settings.router.per_account_concurrency < workers:
         raise SettingsError(

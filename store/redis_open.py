@@ -13,7 +13,9 @@ Rules that hold:
 
 from __future__ import annotations
 
+import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -114,8 +116,25 @@ def _inspect(where: str, meta: dict[bytes, bytes], vault: Vault) -> str:
     return epoch.decode()
 
 
+def nothing_there(url: str, prefix: str, timeout_s: float) -> bool:
+    """Whether nothing rests under our keys, ours or not. Blocking, also where an event loop runs.
+
+    Raises StoreUnavailable, StoreUnusable.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, _nothing_there(url, prefix, timeout_s)).result()
+
+
+async def _nothing_there(url: str, prefix: str, timeout_s: float) -> bool:
+    link = RedisLink(url, name=f"codex-relay:{prefix}", timeout_s=timeout_s, retries=3)
+    try:
+        return await is_empty(link, prefix)
+    finally:
+        await link.close()
+
+
 async def is_empty(link: RedisLink, prefix: str) -> bool:
-    """Whether there is nothing under our keys, ours or not. Raises StoreUnavailable, StoreUnusable."""
+    """Whether nothing rests under our keys. Raises StoreUnavailable, StoreUnusable."""
     return not await link.call("EXISTS", *keys_under(prefix), again=True)
 
 

@@ -86,6 +86,11 @@ class RedisStore:
             raise
         return cls(records, vault)
 
+    @property
+    def where(self) -> str:
+        """The server for messages, without the password."""
+        return self._records.link.where
+
     async def close(self) -> None:
         """A call after it raises StoreUnavailable."""
         await self._records.link.close()

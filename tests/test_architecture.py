@@ -42,6 +42,7 @@ COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "ops/cli/session.py": ("tests/ops/cli/test_audit.py", "acts and errors are checked by command"),
     "ops/cli/account_views.py": ("tests/ops/cli/test_accounts.py", "views are checked as they are printed"),
     "ops/cli/run.py": ("tests/ops/cli/test_root.py", "three calls; the servers have tests of their own"),
+    "ops/findings.py": ("tests/ops/test_doctor.py", "the words of the doctor's answers"),
     "ops/house_front.py": ("tests/flow/test_front_door.py", "what it builds is driven through the front door"),
     "ops/house_logins.py": ("tests/ops/cli/test_login.py", "what it builds brings accounts in"),
     "ops/house_relay.py": ("tests/flow/test_quota_faults.py", "what it builds relays in every flow"),

@@ -22,7 +22,8 @@ from store.errors import StoreError
 @common
 def doctor(config: Path | None, *, as_json: bool) -> None:
     """Check configuration, key, store, accounts, network and machine; name the fix."""
-    from ops.doctor import Status, examine  # httpx and x509 are for this command alone
+    from ops.doctor import examine  # httpx and x509 are for this command alone
+    from ops.findings import Status
 
     settings = settings_of(config)
     try:

@@ -10,20 +10,23 @@ from ops.clock import Clock
 from ops.house_store import keys_of
 from ops.settings import Settings
 from store.base import Store
+from store.open import StoreKind, prepare_key, store_kind
 from store.open import open_store as open_url
-from store.open import prepare_key, sqlite_path
 
 
 @asynccontextmanager
 async def open_store(settings: Settings, _clock: Clock) -> AsyncIterator[Store]:
     """The store, closed afterwards. The first command on an empty folder makes the key, as the first start would."""
-    if sqlite_path(settings.store.url) is None:
+    if store_kind(settings.store.url) is StoreKind.MEMORY:
         fail("setting store.url is memory://, which no other process sees; set it to sqlite:///PATH")
+    values = settings.store
     keys = keys_of(settings)
-    made = prepare_key(keys, settings.store.url)
+    made = prepare_key(keys, values.url, prefix=values.redis_prefix)
     if made is not None:
         say(f"made {made}: back it up, without it the stored tokens are lost")
-    store = await open_url(settings.store.url, keys=keys, busy_timeout_s=settings.store.busy_timeout_s, verify=False)
+    store = await open_url(
+        values.url, keys=keys, busy_timeout_s=values.busy_timeout_s, verify=False, prefix=values.redis_prefix
+    )
     try:
         yield store
     finally:

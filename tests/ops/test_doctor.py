@@ -19,7 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from ops import doctor
 from ops.clock import SystemClock
-from ops.doctor import Finding, Reached, Status
+from ops.doctor import Reached
+from ops.findings import Finding, Status
 from ops.sections.keep import StoreSettings
 from ops.sections.relay import ServerSettings, UpstreamSettings
 from ops.settings import Settings

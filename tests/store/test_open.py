@@ -37,7 +37,7 @@ def test_urls_name_relative_and_absolute_files_and_memory() -> None:
     "url", ["", "sqlite://", "sqlite:///", "sqlite:relay.db", "memory:", "postgres://user:hunter2@host/db", "relay.db"]
 )
 def test_an_unknown_url_is_refused_without_repeating_its_password(url: str) -> None:
-    with pytest.raises(StoreUnusable, match="use sqlite:///PATH or memory://") as caught:
+    with pytest.raises(StoreUnusable, match="use sqlite:///PATH, redis://HOST:PORT/DB or memory://") as caught:
         sqlite_path(url)
     assert "hunter2" not in str(caught.value)
 
