@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
+from auth.leaving import Departure, leave
 from ops.cli import account_views
 from ops.cli.account_acts import import_, probe, refresh
+from ops.cli.login import login
 from ops.cli.options import common, confirm, yes_option
 from ops.cli.output import card, data, moment, say, table
 from ops.cli.session import Session, run
@@ -23,6 +25,7 @@ def accounts() -> None:
 
 
 accounts.add_command(import_)
+accounts.add_command(login)
 accounts.add_command(refresh)
 accounts.add_command(probe)
 
@@ -128,20 +131,25 @@ def disable(config: Path | None, account: str, *, as_json: bool) -> None:
 @yes_option
 @common
 def remove(config: Path | None, account: str, *, yes: bool, as_json: bool) -> None:
-    """Remove an account and its tokens for good."""
+    """Remove an account and its tokens for good, and end its login at the issuer."""
 
-    async def body(session: Session) -> str:
+    async def body(session: Session) -> Departure:
+        from ops.cli.outside import outside
+
         old = await session.account(account)
         confirm(f"Remove account {old.label!r} ({old.id}) and its tokens?", yes=yes)
-        async with session.act("account.remove", old.id):
-            await session.store.remove_account(old.id)
-        return old.id
+        async with outside(session) as parts, session.act("account.remove", old.id) as detail:
+            left = await leave(session.store, parts.entrance.oauth, old.id)
+            detail["revoked"] = left.revoked
+        return left
 
-    removed = run(config, body)
+    left = run(config, body)
     if as_json:
-        data({"id": removed, "removed": True})
-    else:
-        say(f"removed {removed}")
+        data({"id": left.account_id, "removed": left.removed, "revoked": left.revoked})
+        return
+    say(f"removed {left.account_id}")
+    if not left.revoked:
+        say("its login was not ended at the issuer; its owner can end the session in the account's settings")
 
 
 def _change(
