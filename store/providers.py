@@ -17,10 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import StoreUnusable
-from store.key_aws import AwsService
 from store.key_command import CommandKeys
-from store.key_gcp import GcpService, ambient_token
-from store.key_transit import TransitService, TransitValues
 from store.key_wrapped import KeyService, WrappedKeys
 from store.keyfile import FileKeys, KeyChanger, KeyProvider, ValueKeys
 from store.records import Secret
@@ -69,14 +66,21 @@ def key_changer(values: VaultValues) -> KeyChanger | None:
 
 
 def _service(values: VaultValues) -> KeyService | None:
+    """Each speaks by a client of its own, which nobody else should have to load."""
     if values.provider == "aws":
+        from store.key_aws import AwsService  # noqa: PLC0415
+
         return AwsService(values.kms_key, values.region, values.kms_endpoint, values.timeout_s)
     if values.provider == "gcp":
+        from store.key_gcp import GcpService, ambient_token  # noqa: PLC0415
+
         return GcpService(values.kms_key, values.kms_endpoint, values.timeout_s, ambient_token())
     if values.provider != "transit":
         return None
     if values.token_file is None:
         raise StoreUnusable("setting vault.token_file is missing; name the file that holds the token")
+    from store.key_transit import TransitService, TransitValues  # noqa: PLC0415
+
     return TransitService(
         TransitValues(
             values.address,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import click
+import structlog
 
 from ops.cli.accounts import accounts
 from ops.cli.admins import admins
@@ -19,6 +23,12 @@ from ops.version import VERSION
 @click.version_option(VERSION, prog_name="codex-relay")
 def root() -> None:
     """One door for many Codex accounts."""
+    if not structlog.is_configured():  # a gateway configures its own; a command's standard output is for data alone
+        structlog.configure(logger_factory=_to_standard_error)
+
+
+def _to_standard_error(*_: Any) -> structlog.PrintLogger:
+    return structlog.PrintLogger(sys.stderr)
 
 
 for _command in (serve, demo, simulator, doctor, config, accounts, tenants, keys, admins, audit, vault):
