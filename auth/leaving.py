@@ -26,7 +26,6 @@ class Revoker(Protocol):
 class Departure:
     """``removed`` False: there was no such account. ``revoked``: the issuer said that the login has ended."""
 
-    account_id: str
     removed: bool
     revoked: bool
 
@@ -38,7 +37,7 @@ async def leave(store: RefreshStore, issuer: Revoker, account_id: str) -> Depart
     """
     credential = await store.credential(account_id)
     if not await store.remove_account(account_id):
-        return Departure(account_id, removed=False, revoked=False)
+        return Departure(removed=False, revoked=False)
     if credential is None or credential.refresh_token is None:
-        return Departure(account_id, removed=True, revoked=False)
-    return Departure(account_id, removed=True, revoked=await issuer.revoke(credential.refresh_token))
+        return Departure(removed=True, revoked=False)
+    return Departure(removed=True, revoked=await issuer.revoke(credential.refresh_token))

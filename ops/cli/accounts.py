@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from auth.leaving import Departure, leave
 from ops.cli import account_views
 from ops.cli.account_acts import import_, probe, refresh
 from ops.cli.login import login
@@ -133,7 +132,8 @@ def disable(config: Path | None, account: str, *, as_json: bool) -> None:
 def remove(config: Path | None, account: str, *, yes: bool, as_json: bool) -> None:
     """Remove an account and its tokens for good, and end its login at the issuer."""
 
-    async def body(session: Session) -> Departure:
+    async def body(session: Session) -> tuple[str, bool]:
+        from auth.leaving import leave
         from ops.cli.outside import outside
 
         old = await session.account(account)
@@ -141,14 +141,14 @@ def remove(config: Path | None, account: str, *, yes: bool, as_json: bool) -> No
         async with outside(session) as parts, session.act("account.remove", old.id) as detail:
             left = await leave(session.store, parts.entrance.oauth, old.id)
             detail["revoked"] = left.revoked
-        return left
+        return old.id, left.revoked
 
-    left = run(config, body)
+    removed, revoked = run(config, body)
     if as_json:
-        data({"id": left.account_id, "removed": left.removed, "revoked": left.revoked})
+        data({"id": removed, "removed": True, "revoked": revoked})
         return
-    say(f"removed {left.account_id}")
-    if not left.revoked:
+    say(f"removed {removed}")
+    if not revoked:
         say("its login was not ended at the issuer; its owner can end the session in the account's settings")
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from auth.logins import Login, LoginConflict, LoginInvalid, LoginKind, LoginState
-from auth.onboarding import Onboarding
 from ops.cli.options import common
 from ops.cli.output import data, fail, moment, say
 from ops.cli.session import Session, run
 from ops.clock import Clock
+
+if TYPE_CHECKING:
+    from auth.onboarding import Onboarding
 
 LOOK_S = 0.5
 TRIES = 3
