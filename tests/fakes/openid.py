@@ -24,12 +24,11 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 
 def private_key(kind: str = "RSA", size: int | str = 2048, kid: str = "k1", **parameters: Any) -> Key:
-    fields = {"kid": kid, "use": "sig", **parameters}
+    fields: Any = {"kid": kid, "use": "sig", **parameters}
+    crv: Any = size
     if kind == "RSA":
         return RSAKey.generate_key(int(size), fields)
-    if kind == "EC":
-        return ECKey.generate_key(str(size), fields)
-    return OKPKey.generate_key(str(size), fields)
+    return ECKey.generate_key(crv, fields) if kind == "EC" else OKPKey.generate_key(crv, fields)
 
 
 RSA_KEY = private_key()
