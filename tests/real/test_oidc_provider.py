@@ -70,7 +70,7 @@ def node() -> str:
 @asynccontextmanager
 async def provider(node: str, *, port: int = 0, in_id_token: bool = False, **client: Any) -> AsyncIterator[str]:
     """The provider's issuer URL while it runs."""
-    wanted = {
+    wanted: dict[str, Any] = {
         "port": port,
         "people": PEOPLE,
         "claimsInIdToken": in_id_token,
