@@ -13,18 +13,18 @@ Rules that hold:
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 
 from auth.errors import OidcRefused, OidcUnavailable
 from auth.oidc_token import SigningKey, key_of, signing_keys
+from auth.provider_url import usable_url
 from ops.clock import Clock
 from store.records import Secret
 
@@ -201,29 +201,9 @@ class Provider:
         return response.status_code, answer or {}
 
 
-def usable_url(url: str, *, plain: bool) -> bool:
-    """Whether we would go there: https, or plain http on loopback where ``plain`` is allowed; nothing hidden in it."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    clean = url.isascii() and url.isprintable() and " " not in url and len(url) <= 2048
-    if not clean or not host or parts.fragment or "@" in parts.netloc or "\\" in url:
-        return False
-    return parts.scheme == "https" or (plain and parts.scheme == "http" and _is_loopback(host))
-
-
 def short_word(value: object) -> str:
     """An error word of the protocol as it may be shown; anything else is not quoted."""
     return value if isinstance(value, str) and _WORD.fullmatch(value) else "no reason given"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _bounded(response: httpx.Response) -> bytes | None:

@@ -158,7 +158,9 @@ def _signing_key(jwk: Mapping[str, Any]) -> SigningKey | None:
     signs = jwk.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
     if not algorithms or not signs or not (kid is None or isinstance(kid, str)):
         return None
-    public = {name: value for name, value in jwk.items() if name in _PUBLIC and isinstance(value, str)}
+    public: dict[str, str | list[str]] = {
+        name: value for name, value in jwk.items() if name in _PUBLIC and isinstance(value, str)
+    }
     shapes: dict[str, type[RSAKey] | type[ECKey] | type[OKPKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
     try:
         return SigningKey(kid, shapes[str(jwk["kty"])].import_key(public), algorithms)

@@ -1,11 +1,16 @@
-"""Settings of the administrators' doors: the console, the admin API, single sign-on."""
+"""Settings of the administrators' doors: the console, the admin API, single sign-on.
+
+What would leave the door open or shut for everybody is refused at the start: a session that ends before it is idle, a
+provider that is not asked over https, scopes without ``openid``.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from auth.provider_url import usable_url
 from ops.sections.base import Seconds, Section
 
 
@@ -21,6 +26,12 @@ class AdminSettings(Section):
     bootstrap_ttl_s: Seconds = Field(3600.0, description="A one-time link for a first sign-in works this long.")
     device_login_ttl_s: Seconds = Field(900.0, description="A device sign-in that is not finished ends after this.")
 
+    @model_validator(mode="after")
+    def _idle_is_within_max(self) -> Self:
+        if self.session_idle_s > self.session_max_s:
+            raise ValueError("session_idle_s is longer than session_max_s; make it shorter")
+        return self
+
 
 class OidcSettings(Section):
     """Single sign-on for administrators by OpenID Connect; off until an issuer is named."""
@@ -34,3 +45,17 @@ class OidcSettings(Section):
         default_factory=dict, description="From group to role; the highest wins, and nobody gets in without one."
     )
     ca_file: str | None = Field(None, description="PEM bundle to trust besides the system's.")
+
+    @field_validator("issuer")
+    @classmethod
+    def _issuer_is_asked_safely(cls, issuer: str | None) -> str | None:
+        if issuer is not None and ("?" in issuer or not usable_url(issuer, plain=True)):
+            raise ValueError("the issuer is not an https URL (plain http is taken on loopback only) without a query")
+        return issuer
+
+    @field_validator("scopes")
+    @classmethod
+    def _openid_is_asked_for(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
+        if "openid" not in scopes or any(not scope or any(char.isspace() for char in scope) for scope in scopes):
+            raise ValueError("scopes must hold openid, and each is one word")
+        return scopes

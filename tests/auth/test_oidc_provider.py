@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from auth.errors import OidcRefused, OidcUnavailable
-from auth.oidc_provider import KEPT_S, MAX_ANSWER_BYTES, REFETCH_S, Provider, short_word, usable_url
+from auth.oidc_provider import KEPT_S, MAX_ANSWER_BYTES, REFETCH_S, Provider, short_word
 from store.records import Secret
 from tests.fakes.clock import FakeClock
 from tests.fakes.openid import CLIENT, ISSUER, RSA_KEY, OpenId, private_key, sign
@@ -186,29 +186,6 @@ async def test_userinfo_about_somebody_else_is_refused(fake: OpenId) -> None:
         await provider(fake).userinfo(Secret("at-1"), "user-2")
     fake.userinfo = None
     assert await provider(fake).userinfo(Secret("at-1"), "user-1") == {}
-
-
-@pytest.mark.parametrize(
-    ("url", "https_only", "usable"),
-    [
-        ("https://id.example/x?y=1", True, True),
-        ("http://127.0.0.1:9/x", True, False),
-        ("http://127.0.0.1:9/x", False, True),
-        ("http://[::1]/x", False, True),
-        ("http://localhost/x", False, True),
-        ("http://id.example/x", False, False),
-        ("http://127.0.0.1.evil.example/", False, False),
-        ("https://id.example:99999/", True, False),
-        ("https://id.example/\r\nx: y", True, False),
-        ("https://ïd.example/", True, False),
-        ("https://[::1/", True, False),
-        ("https://id.example\\@evil.example/", True, False),
-        ("//id.example/", True, False),
-        ("", True, False),
-    ],
-)
-def test_where_we_would_go(url: str, https_only: bool, usable: bool) -> None:
-    assert usable_url(url, plain=not https_only) is usable
 
 
 def test_only_words_of_the_protocol_are_repeated() -> None:
