@@ -289,6 +289,20 @@ class OverviewAnswer(Answer, frozen=True, kw_only=True):
     workers: int
 
 
+class PoolForecast(Answer, frozen=True, kw_only=True):
+    """``dry_at_s`` null: not within two weeks."""
+
+    name: str
+    dry_at_s: float | None
+    confidence: Literal["high", "low"]
+    usable: int
+    total: int
+
+
+class ForecastAnswer(Answer, frozen=True, kw_only=True):
+    pools: list[PoolForecast]
+
+
 class ErrorBody(Answer, frozen=True, kw_only=True):
     message: str
     type: str

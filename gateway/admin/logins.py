@@ -1,8 +1,8 @@
 """``/admin/api/logins``: accounts on their way in, by a device code or by the address that a browser ended at.
 
 The code and the addresses of a login are shown only to those who may add accounts: who reads alone cannot finish a
-login with an account of his own. A browser login is finished by the session (or key) that began it. How a login goes
-is auth.onboarding's matter.
+login with an account of his own. A browser login is finished by the session (or key) that began it. How a login goes,
+and its lines in the audit log, are auth.onboarding's matter.
 """
 
 from __future__ import annotations
@@ -60,33 +60,29 @@ class LoginDesk:
 
     async def create(self, call: Call) -> Reply:
         body: NewLogin = call.body
-        async with self._acts.act(call, "login.begin", kind=body.kind, pool=body.pool) as detail:
-            login = await self._logins.begin(
-                LoginKind(body.kind),
-                requested_by=call.principal.actor,
-                session_id=holder(call),
-                pool=body.pool,
-                label=body.label,
-                expect=body.expect,
-            )
-            detail["login"] = login.id
+        await self._acts.check()
+        login = await self._logins.begin(
+            LoginKind(body.kind),
+            requested_by=call.principal.actor,
+            session_id=holder(call),
+            pool=body.pool,
+            label=body.label,
+            expect=body.expect,
+        )
         return Reply(view(login, call), 201)
 
     async def show(self, call: Call) -> Reply:
         return Reply(view(await self._logins.get(call.target), call))
 
     async def cancel(self, call: Call) -> Reply:
-        await self._logins.get(call.target)
-        async with self._acts.act(call, "login.cancel", call.target):
-            login = await self._logins.cancel(call.target, call.principal.actor)
+        await self._acts.check()
+        login = await self._logins.cancel(call.target, call.principal.actor)
         return Reply(view(login, call))
 
     async def callback(self, call: Call) -> Reply:
         body: CallbackBody = call.body
-        await self._logins.get(call.target)
-        async with self._acts.act(call, "login.callback", call.target) as detail:
-            login = await self._logins.take_callback(call.target, body.url, holder(call))
-            detail.update(state=login.state.value, account=login.account_id)
+        await self._acts.check()
+        login = await self._logins.take_callback(call.target, body.url, holder(call))
         return Reply(view(login, call))
 
 

@@ -1,6 +1,7 @@
 """``/admin/api/overview``: the gateway at a glance, from records and counters; nothing is asked of the outside.
 
-``usable`` counts the accounts of a pool that could take a request now. What nobody counts or foresees is null.
+``usable`` counts the accounts of a pool that could take a request now. ``dry_at_s`` is when the
+pool runs dry (gateway.admin.forecast). What nobody counts is null.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 
 from gateway.admin.accounts import Accounts
 from gateway.admin.answers import AccountAnswer, AccountCounts, OverviewAnswer, PoolView
-from gateway.admin.types import Call, Counter, Handlers, Oracle, Reply
+from gateway.admin.forecast import by_pool
+from gateway.admin.types import Call, Counter, Handlers, Reply
 from ops.clock import Clock
-from store.base import AccountStore
+from store.base import Store
 
 HOUR_S = 3600.0
 
@@ -30,32 +32,31 @@ class Overview:
     def __init__(
         self,
         accounts: Accounts,
-        store: AccountStore,
+        store: Store,
         about: About,
         clock: Clock,
         counter: Counter | None,
-        oracle: Oracle | None,
     ) -> None:
         self._accounts = accounts
         self._store = store
         self._about = about
         self._clock = clock
         self._counter = counter
-        self._oracle = oracle
 
     def handlers(self) -> Handlers:
         return {"overview": self.show}
 
     async def show(self, _call: Call) -> Reply:
-        every = await self._accounts.answers(await self._store.accounts())
-        dry = {} if self._oracle is None else await self._oracle.dry_at_s()
+        accounts = await self._store.accounts()
+        every = await self._accounts.answers(accounts)
+        foretold = by_pool(accounts, (await self._store.changes(0)).windows, self._clock.now_s())
         last_hour = None if self._counter is None else await self._counter.since(self._clock.now_s() - HOUR_S)
         return Reply(
             OverviewAnswer(
                 accounts=AccountCounts(total=len(every), by_state=dict(Tally(one.state for one in every))),
                 requests_1h=None if last_hour is None else last_hour.requests,
                 tokens_1h=None if last_hour is None else last_hour.input_tokens + last_hour.output_tokens,
-                pools=[_pool(name, every, dry.get(name)) for name in sorted({one.pool for one in every})],
+                pools=[_pool(name, every, told.dry_at_s) for name, told in foretold.items()],
                 version=self._about.version,
                 workers=self._about.workers,
             )

@@ -20,8 +20,8 @@ from gateway.departure import Receive
 from gateway.errors import GatewayError
 from gateway.guard import read_body, values_of
 
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(.*)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(.*?)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 _AT: Final = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
 _LONGEST: Final = 200
 _MOST_PARAMETERS: Final = 32

@@ -198,6 +198,9 @@ _RECORDS: Final = (
     ),
     Route("audit.verify", "GET", f"{API}/audit/verify", _P.AUDIT_READ, _A.AuditVerdict, "Whether the record is whole."),
     Route(
+        "forecast", "GET", f"{API}/forecast", _P.ACCOUNTS_READ, _A.ForecastAnswer, "When each pool runs dry.",
+    ),
+    Route(
         "openapi", "GET", f"{API}/openapi.json", _P.SELF, None, "This document: OpenAPI 3.1.", whole=False,
     ),
 )  # fmt: skip

@@ -78,8 +78,8 @@ class SignInDoor:
 
     async def close(self, call: Call) -> Reply:
         assert call.acting.session is not None
-        await self._sessions.close(call.acting.session.id)
-        await self._acts.record(call, call.principal.actor, "session.close", "ok", call.principal.id)
+        async with self._acts.act(call, "session.close", call.principal.id):
+            await self._sessions.close(call.acting.session.id)
         return Reply(None, 204, (clear_session(call.seen),))
 
     async def _opened(self, call: Call, admin: Admin, action: str) -> Reply:

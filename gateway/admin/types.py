@@ -120,9 +120,3 @@ class Counter(Protocol):
     async def by_account(self) -> Mapping[str, Counts]: ...
 
     async def since(self, at_s: float) -> Counts: ...
-
-
-class Oracle(Protocol):
-    """Who foresees when a pool runs dry: Unix seconds by name of the pool; None: not within sight."""
-
-    async def dry_at_s(self) -> Mapping[str, float | None]: ...

@@ -148,5 +148,6 @@ GOOD: dict[str, Maker] = {
     "keys.revoke": key_target,
     "audit.search": fixed(None, "", "limit=5&action=account.*"),
     "audit.verify": fixed(),
+    "forecast": fixed(),
     "openapi": fixed(),
 }

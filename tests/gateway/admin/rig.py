@@ -31,6 +31,7 @@ from gateway.admin.acts import Acts
 from gateway.admin.admins import Admins
 from gateway.admin.app import AdminApi, ConsoleDoor
 from gateway.admin.audit import Audit
+from gateway.admin.forecast import Forecasts
 from gateway.admin.imports import Imports
 from gateway.admin.keys import Keys
 from gateway.admin.logins import LoginDesk
@@ -158,7 +159,8 @@ class House:
             **Tenants(store, acts, clock).handlers(),
             **Keys(store, acts, clock).handlers(),
             **Audit(store).handlers(),
-            **Overview(accounts, store, About("1.2.3", 2), clock, None, None).handlers(),
+            **Overview(accounts, store, About("1.2.3", 2), clock, None).handlers(),
+            **Forecasts(store, clock).handlers(),
             **Described("1.2.3").handlers(),
         }
 
