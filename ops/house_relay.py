@@ -88,6 +88,8 @@ def pool_rules(settings: Settings, seat: Seat) -> PoolRules:
         probe_interval_s=router.probe_interval_s,
         affinity_ttl_s=router.affinity_ttl_s,
         owner_ttl_s=router.owner_ttl_s,
+        policy=router.policy,
+        reserve_percent=router.reserve_percent,
         per_account_concurrency=seat.share(router.per_account_concurrency),
     )
 

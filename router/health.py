@@ -169,6 +169,17 @@ class AccountHealth:
         self.cooldowns[ACCOUNT_SCOPE] = probe_later(cooldown, now, self._cooldown_rules, self._rng)
         return [(COOLDOWN, ACCOUNT_SCOPE)]
 
+    def keep_back(self, wanted: Outcome | None, now: Moment) -> list[Key]:
+        """The account's reserve as its windows ask for it now: begins, moves or ends the rest that stands for it."""
+        cooldown = self.cooldowns.get(ACCOUNT_SCOPE)
+        if wanted is not None:
+            if cooldown is not None and cooldown.in_force(now.mono_s) and cooldown.cause is not Cause.RESERVE:
+                return []  # the upstream's own word
+            return self._cooled(wanted, "", now.mono_s, now)
+        if cooldown is None or cooldown.cause is not Cause.RESERVE:
+            return []
+        return self._ended(cooldown, now.mono_s)
+
     def forgive(self, since_s: float, now_s: float) -> list[Key]:
         """Takes back the strikes since then."""
         if self.breaker.cause in (Cause.AUTH, Cause.BLOCKED) and not self.breaker.closed:

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from msgspec import structs
 
@@ -28,10 +29,12 @@ from router.affinity import Placements
 from router.breaker import BreakerState
 from router.explain import AccountSnapshot, Explanation, PoolSnapshot, explain_records
 from router.feed import Feed, RecordKey, apply_breaker, apply_cooldown, breaker_record, records_of, route_key
+from router.fleet import FleetSide
 from router.health import BREAKER, COOLDOWN, Key
 from router.lease import Lease
-from router.policy import rank, take_turn
+from router.policy import fill_first, least_used, rank, take_turn
 from router.refusal import refuse, refuse_owner
+from router.reserve import reserved
 from router.roster import Member, Roster, View
 from router.route import WINDOW_S, Blame, RouteBreaker
 from router.types import (
@@ -51,18 +54,20 @@ from store.records import ROUTE, Account, HealthRecord, WindowRecord
 
 STRANGERS_MAX = 1000
 """Health records kept for accounts that are not in the directory yet."""
+POLICIES: Final = {"round_robin": take_turn, "least_used": least_used, "fill_first": fill_first}
 _FAULTS = frozenset({OutcomeKind.BROKEN, OutcomeKind.OVERLOADED})
 _FAULT_CAUSES = frozenset({Cause.BROKEN, Cause.OVERLOADED})
 
 
 class AccountPool:
-    """See the module. ``rng`` gives jitter only; ``worker_id`` is unique among the workers of one gateway."""
+    """See the module. ``rng`` gives jitter only; ``worker_id`` is unique in the fleet; ``most`` may be changed."""
 
     def __init__(self, rules: PoolRules, clock: Clock, rng: random.Random, worker_id: str) -> None:
         self._rules = rules
         self._clock = clock
         self._worker_id = worker_id
-        self._most = rules.per_account_concurrency
+        self.most = rules.per_account_concurrency
+        self._pick: Callable[[Sequence[Member]], Member] = POLICIES[rules.policy]
         self._roster = Roster(rules, rng, worker_id)
         self._route = RouteBreaker(rng)
         self._feed = Feed(worker_id)
@@ -71,6 +76,7 @@ class AccountPool:
         self.placements = Placements(
             affinity_ttl_s=rules.affinity_ttl_s, owner_ttl_s=rules.owner_ttl_s, most=rules.placements_max
         )
+        self.fleet = FleetSide(self._roster, self._feed, self.placements, self._windows_changed)
 
     # -- the directory --------------------------------------------------------------------------------------------
 
@@ -118,10 +124,10 @@ class AccountPool:
         view = self._roster.view(query.model, query.pools, now_s)
         if query.owner is not None:
             member = self._owner(query, query.owner, now_s)
-        elif view.trials or self._most or query.excluded or query.affinity is not None:
+        elif view.trials or self.most or query.excluded or query.affinity is not None:
             member = self._select(query, view, now_s)
         else:
-            member = take_turn(view.clear) if view.clear else None
+            member = self._pick(view.clear) if view.clear else None
         if member is None:
             raise refuse(query, self._roster.in_pools(query.pools), now_s)
         return self._lend(member, query.model, now_s)
@@ -129,34 +135,25 @@ class AccountPool:
     def _owner(self, query: RouteQuery, owner_id: str, now_s: float) -> Member | None:
         """The owner, if it can take the query; None if nobody can. Raises OWNER_OUT if only others can."""
         owner = self._roster.members.get(owner_id)
-        if owner is not None and owner.may_serve(query) and owner.admits(query.model, now_s, self._most):
+        if owner is not None and owner.may_serve(query) and owner.admits(query.model, now_s, self.most):
             return owner
         others = structs.replace(query, owner=None, affinity=None)
-        if self._candidates(others, self._roster.view(query.model, query.pools, now_s), now_s) == ([], []):
+        if self._roster.view(query.model, query.pools, now_s).candidates(others, now_s, self.most) == ([], []):
             return None
         raise refuse_owner(query, owner, now_s)
 
     def _select(self, query: RouteQuery, view: View, now_s: float) -> Member | None:
-        clear, trials = self._candidates(query, view, now_s)
         retrying = bool(query.excluded) or not self._route.closed
+        clear, trials = view.candidates(query, now_s, self.most, retrying=retrying)
         if query.affinity is None:
-            return rank(clear, None, trials, retrying=retrying)
+            return rank(clear, None, trials, retrying=retrying, pick=self._pick)
         wish_id = self.placements.wish(query.affinity, now_s)
         wish = self._roster.members.get(wish_id) if wish_id is not None else None
-        chosen = rank(clear, wish, trials, retrying=retrying)
-        only_full = wish is not None and wish in view.clear and wish.id not in query.excluded
+        chosen = rank(clear, wish, trials, retrying=retrying, pick=self._pick)
+        only_full = wish is not None and view.has(wish) and wish.id not in query.excluded
         if chosen is not None and chosen is not wish and not only_full:
             self.placements.place(query.affinity, chosen.id, now_s)
         return chosen
-
-    def _candidates(self, query: RouteQuery, view: View, now_s: float) -> tuple[list[Member], list[Member]]:
-        """(well, on trial) among those that were not tried, have a free slot and are below their limit."""
-        excluded, most = query.excluded, self._most
-        clear = view.clear
-        if excluded or most:
-            clear = [one for one in clear if one.id not in excluded and (not most or one.inflight < most)]
-        trials = [one for one in view.trials if one.id not in excluded and one.admits(query.model, now_s, most)]
-        return clear, trials
 
     def _lend(self, member: Member, model: str, now_s: float) -> Lease:
         slots = member.health.gate(model, now_s).slots
@@ -292,12 +289,20 @@ class AccountPool:
             record = WindowRecord(
                 account_id, window.name, window.used_percent, window.window_minutes, window.resets_at_s, seen_at_s
             )
-            member.windows[window.name] = record
+            member.see(record, seen_at_s)
             self._windows_changed[account_id, window.name] = record
+        self._keep_reserve(member)
+
+    def _keep_reserve(self, member: Member) -> None:
+        reserve = self._rules.reserve_percent
+        if reserve:
+            now = self.moment()
+            self._changed(member, member.health.keep_back(reserved(member.windows.values(), reserve, now.wall_s), now))
 
     def take_window_changes(self) -> list[WindowRecord]:
-        changed, self._windows_changed = self._windows_changed, {}
-        return list(changed.values())
+        changed = list(self._windows_changed.values())
+        self._windows_changed.clear()
+        return changed
 
     def apply_windows(self, records: Iterable[WindowRecord]) -> None:
         """What other workers saw; the later sight wins."""
@@ -305,7 +310,7 @@ class AccountPool:
             member = self._roster.members.get(record.account_id)
             known = member.windows.get(record.name) if member is not None else None
             if member is not None and (known is None or known.seen_at_s < record.seen_at_s):
-                member.windows[record.name] = record
+                member.see(record, self._clock.now_s())
 
     # -- probes and acts ------------------------------------------------------------------------------------------
 
@@ -328,6 +333,7 @@ class AccountPool:
         if member is not None:
             now = self.moment()
             self._changed(member, member.health.probed(outcome, now))
+            self._keep_reserve(member)
 
     def clear(self, account_id: str) -> bool:
         """An operator's act: the account (or ROUTE) counts as well from now on. False when it is unknown."""

@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterable, Sequence
 
 from router.health import FOREVER_S, AccountHealth, Standing
+from router.reserve import room_percent
 from router.types import ACCOUNT_SCOPE, PoolRules, RouteQuery
 from store.records import Account, AccountStatus, WindowRecord
 
@@ -24,7 +25,7 @@ VIEWS_MAX = 64
 class Member:
     """One account in this worker's eyes."""
 
-    __slots__ = ("account", "health", "id", "inflight", "models", "standing", "weight", "windows")
+    __slots__ = ("account", "health", "id", "inflight", "models", "room", "standing", "weight", "windows")
 
     def __init__(self, account: Account, health: AccountHealth) -> None:
         self.id = account.id
@@ -34,7 +35,13 @@ class Member:
         self.inflight = 0
         self.weight = max(0, account.weight)
         self.standing = 0
+        self.room = 100.0
         self.windows: dict[str, WindowRecord] = {}
+
+    def see(self, record: WindowRecord, wall_s: float) -> None:
+        """A window as it was just reported."""
+        self.windows[record.name] = record
+        self.room = room_percent(self.windows.values(), wall_s)
 
     @property
     def active(self) -> bool:
@@ -60,15 +67,41 @@ class Member:
         return gate.standing is Standing.CLEAR
 
 
+Tier = tuple[list[Member], list[Member]]
+"""Those that are well and those on trial, of one pool."""
+
+
 class View:
-    """The members that could serve one (model, pools) until ``until_s``."""
+    """The members that could serve one (model, pools) until ``until_s``: a tier for each pool, in the tenant's order.
 
-    __slots__ = ("clear", "trials", "until_s")
+    ``clear`` and ``trials`` are those of the first tier that has any: later ones are for when it is full or tried.
+    """
 
-    def __init__(self, clear: list[Member], trials: list[Member], until_s: float) -> None:
-        self.clear = clear
-        self.trials = trials
+    __slots__ = ("clear", "tiers", "trials", "until_s")
+
+    def __init__(self, tiers: list[Tier], until_s: float) -> None:
+        self.tiers = tiers
+        self.clear, self.trials = tiers[0] if tiers else ([], [])
         self.until_s = until_s
+
+    def has(self, member: Member) -> bool:
+        """It is well and of one of the tiers."""
+        return any(member in clear for clear, _ in self.tiers)
+
+    def candidates(self, query: RouteQuery, now_s: float, most: int, *, retrying: bool = False) -> Tier:
+        """(well, on trial) among those that were not tried, have a free slot and are below the limit ``most``: of the
+        first tier that has any. After a failure a well one of a later tier comes before one on trial."""
+        excluded = query.excluded
+        second: Tier = ([], [])
+        for well, tried in self.tiers:
+            clear = well
+            if excluded or most:
+                clear = [one for one in well if one.id not in excluded and (not most or one.inflight < most)]
+            trials = [one for one in tried if one.id not in excluded and one.admits(query.model, now_s, most)]
+            if clear or (trials and not retrying):
+                return clear, trials
+            second = second if second[1] else (clear, trials)
+        return second
 
 
 class Roster:
@@ -132,16 +165,16 @@ class Roster:
         return found
 
     def _build(self, model: str, pools: tuple[str, ...], now_s: float) -> View:
-        clear: list[Member] = []
-        trials: list[Member] = []
+        tiers: dict[str, Tier] = {pool: ([], []) for pool in pools or ("",)}
         until_s = FOREVER_S
         for member in self.in_pools(pools):
             if not member.active or not member.has(model):
                 continue
             gate = member.health.gate(model, now_s)
             until_s = min(until_s, gate.changes_s)
+            clear, trials = tiers[member.account.pool if pools else ""]
             if gate.standing is Standing.CLEAR:
                 clear.append(member)
             elif gate.standing is Standing.TRIAL:
                 trials.append(member)
-        return View(clear, trials, until_s)
+        return View([tier for tier in tiers.values() if tier[0] or tier[1]], until_s)

@@ -227,5 +227,7 @@ class PoolRules:
     affinity_ttl_s: float = 3600.0
     owner_ttl_s: float = 7 * 86_400.0
     per_account_concurrency: int = 0
+    policy: str = "round_robin"
+    reserve_percent: float = 0.0
     takeover_s: float = 5.0
     placements_max: int = 100_000

@@ -81,7 +81,14 @@ class OAuthSettings(Section):
 class RouterSettings(Section):
     """Which account takes a request, and when one rests."""
 
-    policy: Literal["round_robin"] = Field("round_robin", description="Weighted round robin.")
+    policy: Literal["round_robin", "least_used", "fill_first"] = Field(
+        "round_robin",
+        description="Among those that are well: weighted rotation, most room in the windows, or one after the other.",
+    )
+    reserve_percent: float = Field(
+        0.0, ge=0, le=90, description="An account with less than this left in a window rests until its reset; 0: none."
+    )
+    usage_poll_s: Seconds = Field(300.0, description="An account whose windows were not seen for this long is asked.")
     max_attempts: int = Field(3, ge=1, le=10, description="Attempts per request before the commit, the first included.")
     commit_hold_ms: int = Field(
         100, ge=0, le=5000, description="Handshake events are held this long, so that an early failure is replaceable."
