@@ -22,8 +22,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import msgspec
-
 from auth.errors import AlreadyBootstrapped, BadName, LastOwner, NameTaken, NoSuchAdmin, StaleAdmin, TooManyAdmins
 from auth.proofs import Proof, ProofShelf
 from auth.roles import Role
@@ -107,7 +105,6 @@ class AdminDirectory:
         self._shelf = Shelf(documents, ROSTER_KIND, Roster)
         self._proofs = ProofShelf(documents)
         self._lock = asyncio.Lock()
-        self._decoder = msgspec.json.Decoder(Roster)
         self._read: tuple[bytes, Roster] = (b"", Roster())
 
     async def create(self, name: str, role: Role, tenant_id: str | None = None) -> Admin:
@@ -222,7 +219,7 @@ class AdminDirectory:
         if found is None:
             return Roster()
         if found.body != self._read[0]:
-            self._read = (found.body, self._decoder.decode(found.body))
+            self._read = (found.body, self._shelf.read(found).value)
         return self._read[1]
 
     async def _add(self, entry: Entry, check: Callable[[Roster], None] | None = None) -> Admin:

@@ -46,7 +46,7 @@ class Shelf(Generic[T]):
 
     async def find(self, value_id: str) -> Kept[T] | None:
         found = await self._documents.document(self._kind, value_id)
-        return None if found is None else self._read(found)
+        return None if found is None else self.read(found)
 
     async def get(self, value_id: str) -> T | None:
         found = await self.find(value_id)
@@ -60,7 +60,7 @@ class Shelf(Generic[T]):
             for found in page:
                 if not found.id.startswith(prefix):
                     return
-                yield self._read(found)
+                yield self.read(found)
             if len(page) < PAGE:
                 return
             last = page[-1].id
@@ -101,7 +101,8 @@ class Shelf(Generic[T]):
     async def remove(self, value_id: str) -> bool:
         return await self._documents.remove_document(self._kind, value_id)
 
-    def _read(self, found: Document) -> Kept[T]:
+    def read(self, found: Document) -> Kept[T]:
+        """The value of a document of this kind. Raises StoreError for one that this release cannot read."""
         try:
             value = self._decoder.decode(found.body)
         except msgspec.MsgspecError:

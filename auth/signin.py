@@ -32,6 +32,7 @@ from auth.errors import (
     BadName,
     CodeRequired,
     LinkInvalid,
+    LoginThrottled,
     NameTaken,
     PasswordRefused,
     WrongCredentials,
@@ -94,9 +95,12 @@ class SignIn:
         """
         folded = name[:256].casefold()
         ticket = await self._throttle.admit(folded, address)
-        admin = await self._admins.by_name(folded)
-        proof = await self._proofs.get(_NOBODY if admin is None else admin.id) or Proof()
-        right = await self._passwords.verify(proof.password, password)
+        admin, proof = await self._known(folded)
+        try:
+            right = await self._passwords.verify(proof.password, password)
+        except LoginThrottled:  # too many wait: nobody's fault
+            await self._throttle.undo(ticket)
+            raise
         if admin is None or not right or not admin.enabled or admin.sso:
             raise _wrong()
         missing = self._require_totp if proof.totp is None else not code
@@ -249,6 +253,13 @@ class SignIn:
             raise WrongCredentials("the password is wrong")
         await self._throttle.succeeded(ticket)
         return stored
+
+    async def _known(self, name: str) -> tuple[Admin | None, Proof]:
+        """The person and his proof; as many reads for a name that is not there."""
+        admin = await self._admins.by_name(name)
+        if admin is None:
+            await self._proofs.get(_NOBODY)
+        return admin, await self._proofs.get(_NOBODY if admin is None else admin.id) or Proof()
 
     async def _note(self, admin_id: str, checked: Proof, password: Secret, name: str, code: str | None) -> None:
         """Takes the code's step and notes the visit, on the proof that was checked or on none."""

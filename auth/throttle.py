@@ -26,6 +26,7 @@ from auth.errors import LoginThrottled
 from auth.shelf import Shelf
 from ops.clock import Clock
 from store.base import DocumentStore
+from store.errors import Conflict
 
 WAIT_KIND: Final = "login_wait"
 KNOWN_KIND: Final = "login_known"
@@ -127,7 +128,10 @@ class LoginThrottle:
             wait_s = self._wait_after_s(failures)
             return _Count(failures, now_s + wait_s), now_s + wait_s + FORGET_S
 
-        await self._counts.change(key, step)
+        try:
+            await self._counts.change(key, step)
+        except Conflict:  # so many at once that it does not come to a count: none of them is let through
+            raise LoginThrottled(1.0) from None
 
     async def _lower(self, key: str) -> None:
         def step(old: _Count | None) -> tuple[_Count, float]:

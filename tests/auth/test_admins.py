@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auth.admins import AdminDirectory, Subject
+from auth.admins import ROSTER_ID, ROSTER_KIND, AdminDirectory, Subject
 from auth.errors import AdminError, AlreadyBootstrapped, BadName, LastOwner, NameTaken, NoSuchAdmin, StaleAdmin
 from auth.proofs import PROOF_KIND, Proof, ProofShelf
 from auth.roles import Role
+from store.errors import StoreError
 from store.memory import MemoryStore
+from store.records import Document
 from tests.auth.stores import KINDS, opened
 from tests.fakes.clock import FakeClock
 
@@ -108,6 +110,17 @@ async def test_a_removed_person_leaves_no_proof() -> None:
     await directory.remove(bob.id)
     assert await store.documents(PROOF_KIND) == ()
     assert await directory.all() == ()
+
+
+async def test_a_roster_of_a_newer_release_is_an_error_and_not_an_empty_one() -> None:
+    store = MemoryStore()
+    await store.add_document(
+        Document(ROSTER_KIND, ROSTER_ID, b'{"people":{"adm_1":{"id":"adm_1","name":"a","role":"god"}}}')
+    )
+    directory = AdminDirectory(store, FakeClock())
+    for act in (directory.all(), directory.create("ann", Role.OWNER), directory.has_owner()):
+        with pytest.raises(StoreError, match="newer release"):
+            await act
 
 
 async def test_a_first_owner_is_made_only_where_there_is_none() -> None:

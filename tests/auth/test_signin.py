@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +25,13 @@ from auth.errors import (
     WrongCredentials,
     WrongKind,
 )
-from auth.passwords import PasswordCost
+from auth.passwords import PasswordCost, Passwords
 from auth.proofs import PROOF_KIND, ProofShelf
 from auth.roles import Role
 from auth.signin import LINK_KIND, link_url
 from store.memory import MemoryStore
 from store.records import Secret
-from tests.auth.people import BETTER, GOOD, HERE, People, people
+from tests.auth.people import BETTER, CHEAP, GOOD, HERE, People, people
 from tests.auth.stores import KINDS, opened
 from tests.fakes.clock import FakeClock
 
@@ -91,6 +93,37 @@ async def test_everything_wrong_is_refused_alike(house: People) -> None:
         house.throttle._failures = 10**6
     assert len(texts) == 1
     assert (await house.admins.get(ann.id)) is not None
+
+
+async def test_an_unknown_name_takes_as_long_as_a_known_one(tmp_path: Path, clock: FakeClock) -> None:
+    async with opened("sqlite", clock, tmp_path) as (store, _):
+        house = people(store, clock, cost=PasswordCost(1, 4096, 1), failures=10**6)
+        await house.person("ann")
+        took: dict[str, list[float]] = {"ann": [], "nobody": []}
+        for _round in range(25):
+            for name, values in took.items():
+                begin = time.perf_counter()
+                with pytest.raises(WrongCredentials):
+                    await enter(house, BETTER, name=name)
+                values.append(time.perf_counter() - begin)
+        known_s, unknown_s = (statistics.median(values) for values in took.values())
+        noise_s = max(statistics.pstdev(values) for values in took.values())
+        assert abs(known_s - unknown_s) <= max(0.001, 4 * noise_s)
+
+
+async def test_who_is_turned_away_because_too_many_wait_has_not_failed(house: People) -> None:
+    await house.person("ann")
+
+    class Busy(Passwords):
+        async def verify(self, stored: str | None, password: Secret) -> bool:
+            raise LoginThrottled(2.0)
+
+    idle, house.sign_in._passwords = house.sign_in._passwords, Busy(CHEAP)
+    for _ in range(20):
+        with pytest.raises(LoginThrottled):
+            await enter(house)
+    house.sign_in._passwords = idle
+    await enter(house)
 
 
 async def test_too_many_failures_wait_and_nothing_is_checked(house: People, clock: FakeClock) -> None:
@@ -219,15 +252,14 @@ async def test_who_was_checked_before_a_reset_gets_no_session_after_it(house: Pe
 async def test_a_password_that_changes_while_it_is_checked_does_not_let_in(clock: FakeClock) -> None:
     house = people(MemoryStore(clock), clock)
     ann = await house.person("ann")
-    verify = house.passwords.verify
 
-    class Slow(type(house.passwords)):  # type: ignore[misc]
+    class Slow(Passwords):
         async def verify(self, stored: str | None, password: Secret) -> bool:
-            right = await verify(stored, password)
+            right = await super().verify(stored, password)
             await house.sign_in.set_password(ann, BETTER)
             return right
 
-    house.sign_in._passwords = Slow()
+    house.sign_in._passwords = Slow(CHEAP)
     with pytest.raises(WrongCredentials):
         await enter(house)
 
