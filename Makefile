@@ -29,7 +29,7 @@ DEV_STAMP := $(VENV)/.dev-$(DEV_HASH)
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-SYSTEM_PACKAGES := nginx libnginx-mod-http-lua redis-server docker.io debootstrap curl gcc iptables procps
+SYSTEM_PACKAGES := nginx libnginx-mod-http-lua redis-server docker.io debootstrap curl gcc iptables procps chromium
 
 .PHONY: help venv dev demo run check static fast test bench docs lock system-deps clean
 
