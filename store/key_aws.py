@@ -40,9 +40,9 @@ class AwsService:
         if not key:
             raise StoreUnusable("setting vault.kms_key is empty; set it to the id, ARN or alias of the KMS key")
         try:
-            import boto3  # noqa: PLC0415 - an optional extra that nobody else needs
-            from botocore.config import Config  # noqa: PLC0415
-            from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+            import boto3  # type: ignore[import-untyped]  # noqa: PLC0415 - an optional extra that nobody else needs
+            from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
+            from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]  # noqa: PLC0415
         except ImportError:
             raise StoreUnusable(
                 "vault.provider aws needs the extra 'aws'; run: pip install 'codex-relay[aws]'"

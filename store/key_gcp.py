@@ -133,7 +133,7 @@ def ambient_token() -> Token:
     def token() -> str:
         try:
             credentials, _ = google.auth.default(scopes=[SCOPE])
-            credentials.refresh(Request())
+            credentials.refresh(Request())  # type: ignore[no-untyped-call]
         except GoogleAuthError as error:
             raise StoreUnusable(
                 f"there are no Google credentials here ({type(error).__name__}); "

@@ -11,6 +11,7 @@ import structlog
 from ops.cli.accounts import accounts
 from ops.cli.admins import admins
 from ops.cli.audit import audit
+from ops.cli.backup import backup, restore
 from ops.cli.check import config, doctor
 from ops.cli.keys import keys
 from ops.cli.run import demo, serve, simulator
@@ -31,5 +32,7 @@ def _to_standard_error(*_: Any) -> structlog.PrintLogger:
     return structlog.PrintLogger(sys.stderr)
 
 
-for _command in (serve, demo, simulator, doctor, config, accounts, tenants, keys, admins, audit, vault):
+_PROCESSES = (serve, demo, simulator, doctor, config)
+_RECORDS = (accounts, tenants, keys, admins, audit, vault, backup, restore)
+for _command in (*_PROCESSES, *_RECORDS):
     root.add_command(_command)
