@@ -50,7 +50,7 @@ def translated(error: StoreError | AuthError | UpstreamError) -> GatewayError:
         return _admin(error, message)
     if isinstance(error, LoginError):
         return _login(error, message)
-    return _account(error, message)
+    return _account(error, text)
 
 
 def _store(error: StoreError, message: str) -> GatewayError:
@@ -81,14 +81,14 @@ def _login(error: LoginError, message: str) -> GatewayError:
     return GatewayError("upstream_error" if isinstance(error, IssuerTrouble) else "conflict", message)
 
 
-def _account(error: AuthError, message: str) -> GatewayError:
+def _account(error: AuthError, text: str) -> GatewayError:
     if isinstance(error, NeedsReauth):
-        return GatewayError("conflict", f"The account needs a new login: {message}")
+        return GatewayError("conflict", f"The account needs a new login: {text}")
     if isinstance(error, RefreshUnavailable):
-        return GatewayError("upstream_error", f"The issuer gave no new token: {message}")
+        return GatewayError("upstream_error", f"The issuer gave no new token: {text}")
     if isinstance(error, ImportRefused):
-        return GatewayError.invalid(message, None)
-    return GatewayError("conflict", message)
+        return GatewayError.invalid(text)
+    return GatewayError("conflict", text)
 
 
 def absent(what: str = "object") -> GatewayError:
