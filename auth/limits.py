@@ -12,7 +12,8 @@ Rules that hold:
 * when the shared counters do not answer, this process counts for itself until they do: limits get looser by the
   number of workers, and no request fails because of a counter.
 
-Whether a limit applies, and which, is decided in auth.keys; where counters rest, in store.counters.
+Whether a limit applies, and which, is decided in auth.keys; where counters rest, in store.counters; limits that many
+hosts share are in auth.fleet_limits.
 """
 
 from __future__ import annotations
@@ -129,11 +130,7 @@ class CallerLimits:
         if found is None:
             return ()
         limit, left, ends_at_s = found
-        return (
-            (NAME_LIMIT, b"%d" % limit),
-            (NAME_REMAINING, b"%d" % left),
-            (NAME_RESET, _duration(max(0.0, ends_at_s - self._clock.now_s())).encode()),
-        )
+        return limit_headers(limit, left, ends_at_s - self._clock.now_s())
 
     def _plan(self, caller: Caller) -> Plan:
         """A caller is the same object until its key's record changes."""
@@ -152,7 +149,7 @@ class CallerLimits:
             give_back = self._own_streams.release
             full = self._own_streams.acquire(plan.places)
         if full is not None:
-            raise LimitExceeded("streams", _scope(full), dict(plan.places)[full], STREAM_RETRY_S)
+            raise LimitExceeded("streams", scope_of(full), dict(plan.places)[full], STREAM_RETRY_S)
         return Admission(give_back, plan.names)
 
     def _give_back(self, names: Sequence[str]) -> None:
@@ -182,7 +179,16 @@ class CallerLimits:
 
     def _exceeded(self, storage: Storage, window: Window) -> LimitExceeded:
         wait_s = min(max(storage.get_expiry(window.key) - self._clock.now_s(), 0.0), float(MINUTE_S))
-        return LimitExceeded("requests", _scope(window.name), window.amount, wait_s)
+        return LimitExceeded("requests", scope_of(window.name), window.amount, wait_s)
+
+
+def limit_headers(limit: int, left: int, resets_in_s: float) -> tuple[tuple[bytes, bytes], ...]:
+    """How a caller stands with its limit per minute, in OpenAI's response headers."""
+    return (
+        (NAME_LIMIT, b"%d" % limit),
+        (NAME_REMAINING, b"%d" % left),
+        (NAME_RESET, _duration(max(0.0, resets_in_s)).encode()),
+    )
 
 
 def _stand(storage: Storage, window: Window) -> tuple[int, float]:
@@ -198,7 +204,8 @@ def _tenant_name(caller: Caller) -> str:
     return f"tenant:{caller.tenant_id}"
 
 
-def _scope(name: str) -> str:
+def scope_of(name: str) -> str:
+    """``key`` or ``tenant``: whose counter this is."""
     return name.partition(":")[0]
 
 

@@ -7,8 +7,8 @@ before anything went down leaves the key free: the repetition is what the client
 Rules that hold:
 
 * a key belongs to its tenant and client key: equal words of two callers have nothing to do with each other;
-* several workers count through the shared counters; when those do not answer, each knows its own runs only. Over
-  workers the window begins with the run, and anew with its end;
+* several workers count through the shared counters, several hosts agree through the hot store (``agree``); when those
+  do not answer, each knows its own runs only. Over workers the window begins with the run, and anew with its end;
 * memory is bounded: of more than ``capacity`` keys those answered longest ago are forgotten first;
 * a request without the header costs nothing.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import Final
+from typing import Final, Protocol
 
 from limits.storage import Storage
 
@@ -33,27 +33,44 @@ _LONGEST: Final = 255
 _PRINTABLE: Final = bytes(range(0x21, 0x7F))
 
 
+class FleetKeys(Protocol):
+    """Keys that many hosts know of; store.redis_once."""
+
+    async def take(self, name: str, ttl_s: float) -> bool:
+        """Whether nobody else has it. Raises StoreUnavailable."""
+
+    def end(self, name: str, stay_s: float) -> None: ...
+
+
 class Claim:
     """One run under a key. ``end`` says whether its answer had begun; more than once does nothing."""
 
-    __slots__ = ("_gate", "_name")
+    __slots__ = ("_gate", "name")
 
     def __init__(self, gate: IdempotencyGate, name: str) -> None:
         self._gate: IdempotencyGate | None = gate
-        self._name = name
+        self.name = name
 
     def end(self, *, answered: bool) -> None:
         gate, self._gate = self._gate, None
         if gate is not None:
-            gate.settle(self._name, answered=answered)
+            gate.settle(self.name, answered=answered)
 
 
 class IdempotencyGate:
-    """All keys in use in this process; ``shared`` counts over the processes of one machine."""
+    """All keys in use in this process; ``shared`` counts over the processes of one machine, ``fleet`` over hosts."""
 
-    def __init__(self, clock: Clock, shared: Storage | None = None, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        shared: Storage | None = None,
+        capacity: int = CAPACITY,
+        *,
+        fleet: FleetKeys | None = None,
+    ) -> None:
         self._clock = clock
         self._shared = shared
+        self._fleet = fleet
         self._capacity = capacity
         self._running: set[str] = set()
         self._answered: OrderedDict[str, float] = OrderedDict()  # name -> end of its window, in that order
@@ -72,19 +89,28 @@ class IdempotencyGate:
         name = _name(caller, key)
         self._forget()
         if name in self._running or name in self._answered or not self._take_shared(name):
-            raise GatewayError(
-                "conflict",
-                "A call with this Idempotency-Key is running, or was answered less than ten minutes ago. "
-                "Take a new key for a new call.",
-            )
+            raise _conflict()
         self._running.add(name)
         return Claim(self, name)
+
+    async def agree(self, claim: Claim) -> None:
+        """Asks the other hosts. Raises GatewayError: 409 ``conflict``; end the claim then, as in any other case."""
+        if self._fleet is None:
+            return
+        try:
+            free = await self._fleet.take(claim.name, WINDOW_S)
+        except StoreUnavailable:
+            return
+        if not free:
+            raise _conflict()
 
     def settle(self, name: str, *, answered: bool) -> None:
         """The run is over. Synchronous; never raises."""
         self._running.discard(name)
         if answered:
             self._answered[name] = self._clock.monotonic_s() + WINDOW_S
+        if self._fleet is not None:
+            self._fleet.end(name, WINDOW_S if answered else 0.0)
         if self._shared is not None:
             try:
                 self._shared.clear(name)
@@ -108,6 +134,14 @@ class IdempotencyGate:
             if until_s > now_s and len(self) < self._capacity:
                 return
             del self._answered[name]
+
+
+def _conflict() -> GatewayError:
+    return GatewayError(
+        "conflict",
+        "A call with this Idempotency-Key is running, or was answered less than ten minutes ago. "
+        "Take a new key for a new call.",
+    )
 
 
 def _name(caller: Caller, key: bytes) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """Which worker this is, of how many; ``counters`` is the file that they count in together."""
+    """Which worker this is, of how many; ``counters`` is the file that they count in together.
+
+    ``replica`` names this start of the gateway and no other, on whatever host; its workers have it in common.
+    """
 
     index: int = 0
     count: int = 1
     counters: Path | None = None
+    replica: str = field(default_factory=lambda: secrets.token_hex(4))
 
     @property
     def name(self) -> str:

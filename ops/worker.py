@@ -19,7 +19,7 @@ from ops.main import run_process
 from ops.seat import Seat
 from ops.settings import from_whole_json
 from ops.stop import Stop
-from ops.workers import counter_file
+from ops.workers import counter_file, replica_of
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> int:
     def report() -> None:
         os.write(report_fd, b"1")
 
-    seat = Seat(index, count, counter_file(Path(arguments[5])))
+    folder = Path(arguments[5])
+    seat = Seat(index, count, counter_file(folder), replica_of(folder))
     return run_process(settings, seat, sock, sink, listen_for_stop, report)
 
 

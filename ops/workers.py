@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import socket
 import subprocess
@@ -42,6 +43,13 @@ _ROOT: Final = Path(__file__).resolve().parents[1]
 def counter_file(run_folder: Path) -> Path:
     """What the workers of one run count requests and streams in."""
     return run_folder / "counters.db"
+
+
+def replica_of(run_folder: Path) -> str:
+    """A name for this run and no other, the same in all its workers: two containers may well have equal folders."""
+    seen = run_folder.stat()
+    told = f"{socket.gethostname()}\0{run_folder}\0{seen.st_ino}\0{seen.st_ctime_ns}"
+    return hashlib.blake2b(told.encode(), digest_size=4).hexdigest()
 
 
 def metric_folder(run_folder: Path) -> Path:

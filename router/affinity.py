@@ -78,6 +78,10 @@ class _Memory:
                 placements.append(Placement(self._kind, digest, account_id, now.to_wall(expires_s)))
         return placements
 
+    def retell(self) -> None:
+        """Everything is new to the others once more."""
+        self._changed.update(self._entries)
+
     def _store(self, digest: bytes, account_id: str, expires_s: float) -> None:
         self._entries[digest] = (account_id, expires_s)
         self._entries.move_to_end(digest)
@@ -134,6 +138,11 @@ class Placements:
     def take_changes(self, now: Moment) -> list[Placement]:
         """What is new since the last call, for the other workers."""
         return self._wishes.take_changes(now) + self._owners.take_changes(now)
+
+    def retell(self) -> None:
+        """What others were told may be lost: the next ``take_changes`` gives everything."""
+        self._wishes.retell()
+        self._owners.retell()
 
     def apply(self, placements: Iterable[Placement], now: Moment) -> None:
         """Learns what others placed; unknown kinds (of a newer version) are passed over."""

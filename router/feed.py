@@ -189,6 +189,10 @@ class Feed:
             records.append(record)
         return records
 
+    def retell(self) -> None:
+        """Everything that was ever stamped here is to be told again, as it stands now."""
+        self._pending |= dict.fromkeys(self._stamps)
+
     def _bound(self) -> None:
         """Scopes carry model names that clients chose: the oldest memory goes when there are too many."""
         if len(self._stamps) > KEYS_MAX:
