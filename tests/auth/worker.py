@@ -23,6 +23,8 @@ from auth.refresh import RefreshPolicy, RefreshStore
 from auth.tokens import TokenSource
 from ops.clock import SystemClock
 from store.records import Account, Claim, Credential, RefreshIntent, Secret
+from store.redis_link import is_redis
+from store.redis_store import RedisStore
 from store.sqlite import SqliteStore
 from store.vault import KeyRing, Vault
 from tests.fakes.mortal import Life, MortalStore
@@ -78,7 +80,10 @@ class DyingExchange:
         return await self._exchange.refresh(refresh_token, reason)
 
 
-async def open_store(path: str) -> SqliteStore:
+async def open_store(path: str) -> SqliteStore | RedisStore:
+    """The file, or what a Redis URL names."""
+    if is_redis(path):
+        return await RedisStore.open(path, Vault(KeyRing([KEY])), prefix="codex-relay", timeout_s=5.0)
     return await SqliteStore.open(Path(path), Vault(KeyRing([KEY])), busy_timeout_s=5.0, verify=False)
 
 
