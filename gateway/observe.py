@@ -17,6 +17,7 @@ from ops.audit import AuditLog
 from ops.clock import Clock
 from ops.log import summary_of
 from ops.metrics import Metrics
+from ops.usage import UsageBook
 from router.pool import AccountPool
 from router.types import AccountState, Outcome
 from store.records import AuditRecord
@@ -69,6 +70,8 @@ class Observer:
         self._metrics = metrics
         self._audit = audit
         self._clock = clock
+        self.book: UsageBook | None = None
+        """Counts use by account, tenant, key and model; None: nobody asks for it."""
         self._breakers: dict[str, str] = {}
         self._desyncs = 0
         self._dropped = 0
@@ -108,6 +111,14 @@ class Observer:
             self._summary("request", _line(exchange, took_s), _FOREIGN)
         else:
             self._log.info("request", **_line(exchange, took_s))
+        if self.book is not None and exchange.account_id is not None and caller is not None:
+            names = (exchange.account_id, caller.tenant_id, caller.key_id, exchange.model or "")
+            self.book.count(
+                names,
+                failed=exchange.error_code is not None,
+                input_tokens=usage.input_tokens if usage else 0,
+                output_tokens=usage.output_tokens if usage else 0,
+            )
         if self._audit is not None:
             self._audit.record(
                 AuditRecord(
