@@ -37,7 +37,7 @@ _BUSY_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class PasswordCost:
-    """What one check costs; the defaults take 64 MiB and about a tenth of a second."""
+    """What one check costs; the defaults take 64 MiB and one to three tenths of a second."""
 
     passes: int = 3
     memory_kib: int = 65_536
