@@ -2,6 +2,7 @@
 
 ``/healthz`` says that the process runs; ``/readyz`` that it wants traffic, with a reason when it does not: draining,
 or a durable store that takes no write. An upstream that is down does not make it unready: the relay answers fast.
+Without its hot store it is ``degraded``, and ready.
 """
 
 from __future__ import annotations
@@ -81,17 +82,23 @@ class HealthEndpoint:
 
 
 class ReadyEndpoint:
-    """``known`` says what this process knows against itself; the store is asked besides."""
+    """``known`` says what this process knows against itself; the store is asked besides. ``away``: why the hot store
+    is not used, if it is not."""
 
-    def __init__(self, store: Store, known: Callable[[], str | None]) -> None:
+    def __init__(
+        self, store: Store, known: Callable[[], str | None], away: Callable[[], str | None] | None = None
+    ) -> None:
         self._store = store
         self._known = known
+        self._away = away
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange_of(scope).route = "readyz"
         _only_get(scope)
         reason = await self._reason()
         body = {"status": "ready"} if reason is None else {"status": "not_ready", "reason": reason}
+        if reason is None and self._away is not None and (away := self._away()) is not None:
+            body = {"status": "degraded", "reason": f"hot_store_away: {away}"}
         await reply(scope, send, msgspec.json.encode(body), status=200 if reason is None else 503)
 
     async def _reason(self) -> str | None:

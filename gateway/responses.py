@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from auth.errors import LimitExceeded
+from auth.fleet_limits import FleetLimits
 from auth.limits import Admission, CallerLimits
 from auth.types import Caller
 from gateway import idempotency
 from gateway.departure import ClientGone, Receive
 from gateway.errors import GatewayError, from_limit
 from gateway.exchange import Exchange, exchange_of
+from gateway.fleet import FleetGate
 from gateway.guard import values_of
 from gateway.idempotency import Claim, IdempotencyGate
 from gateway.middleware import Scope, Send, caller_with
@@ -33,12 +35,13 @@ from gateway.whole import WholeRelay
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """What a call passes before it is relayed."""
+    """What a call passes before it is relayed. ``fleet``: what other hosts must agree to; None: there are none."""
 
-    limits: CallerLimits
+    limits: CallerLimits | FleetLimits
     idempotency: IdempotencyGate
     running: RunningRequests
     on_shed: Callable[[str], None]
+    fleet: FleetGate | None = None
 
 
 class ResponsesEndpoint:
@@ -59,6 +62,8 @@ class ResponsesEndpoint:
         request = await self._parser.parse(scope, receive, exchange)
         exchange.model, exchange.stream, exchange.adaptations = request.model, request.stream, request.adaptations
         claim = self._claim(caller, scope)
+        if self._gates.fleet is not None:
+            await self._gates.fleet.agree(caller, claim)
         admission = self._admit(caller, exchange, claim)
         running = self._gates.running
         task = running.enter(caller.key_id)

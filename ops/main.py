@@ -35,8 +35,9 @@ from ops.settings import Settings, SettingsError
 from ops.stop import Stop
 from ops.version import VERSION
 from ops.workers import Supervisor
-from store.errors import StoreError
+from store.errors import StoreError, StoreUnusable
 from store.open import StoreKind, open_store, prepare_key, store_kind
+from store.redis_link import parse_address
 from upstream.dial import tls_context
 
 _REFUSALS: Final = (StoreError, SettingsError)
@@ -177,7 +178,7 @@ def check_combination(settings: Settings) -> None:
     """Refuses what is wrong only together, or with a file beside it. Raises SettingsError, StoreUnusable."""
     server, workers = settings.server, settings.server.workers
     if settings.store.hot_url is not None:
-        raise SettingsError("setting store.hot_url: this release shares hot state by the durable store; leave it out")
+        _check_hot_url(settings.store.hot_url)
     if workers > 1 and store_kind(settings.store.url) is StoreKind.MEMORY:
         raise SettingsError("setting server.workers: memory:// is for one process; set store.url to sqlite:///PATH")
     if 0 < settings.router.per_account_concurrency < workers:
@@ -190,6 +191,14 @@ def check_combination(settings: Settings) -> None:
         raise SettingsError("setting server.tls_cert_file: certificate and tls_key_file go together; set both or none")
     _check_authorities(settings.upstream.ca_file)
     webhook_settings(settings)
+
+
+def _check_hot_url(url: str) -> None:
+    """Only its form: a hot store that is away is no reason not to serve."""
+    try:
+        parse_address(url)
+    except StoreUnusable as error:
+        raise SettingsError(f"setting store.hot_url: {error}") from None
 
 
 def _check_certificate(certificate: Path, key: Path) -> None:

@@ -103,7 +103,7 @@ async def test_a_port_in_use_refuses_the_start(tmp_path: Path, workers: str) -> 
             ("per_account_concurrency", "at least 3"),
         ),
         ({"store": {"url": "postgres://u:secret@h/x"}}, ("store.url", "postgres")),
-        ({"store": {"hot_url": "redis://h"}}, ("store.hot_url",)),
+        ({"store": {"hot_url": "http://h"}}, ("store.hot_url",)),
         ({"upstream": {"ca_file": "no-bundle.pem"}}, ("upstream.ca_file", "No such file")),
         ({"vault": {"provider": "env"}}, ("vault.key",)),
     ],
