@@ -7,7 +7,7 @@ Routes are matched on the decoded path exactly; there is no redirect of slashes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,8 +91,8 @@ class RouteTable:
         self._fixed = fixed
         self._patterns = patterns
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._fixed.get(scope["path"], self._patterns)(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self._fixed.get(scope["path"], self._patterns)(scope, receive, send)
 
 
 class Doors:

@@ -30,7 +30,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway.cycle import RelayCycle
+from gateway.cycle import Bell, LeanFlow, RelayCycle
 from gateway.departure import CONNECTION_KEY
 from gateway.errors import GatewayError, body, headers
 from gateway.intake import WORTH_BYTES, Intake, reuse_freed_memory
@@ -85,6 +85,7 @@ class RelayConnection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.pipeline = ()  # type: ignore[assignment]  # nothing is ever queued behind a request
         self._phase = Phase.HEAD
         self._since_s = self.clock.monotonic_s()
         self._progress_s = self._since_s
@@ -102,6 +103,7 @@ class RelayConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base has it
         super().connection_made(transport)
+        self.flow = LeanFlow(transport)
         self._socket = transport
         self._outlet = Outlet(transport, self)
         self.transport = self._outlet  # type: ignore[assignment]  # the part that the base uses
@@ -112,7 +114,7 @@ class RelayConnection(HttpToolsProtocol):
         self._phase = Phase.DEAF
         self._tell_departure()
         super().connection_lost(exc)
-        # what holds each other is parted here, so that the memory is free at once and not at the next collection
+        # what holds each other is parted here: its memory is free at once, not at the next collection
         if self._outlet is not None:
             self._outlet.part()
         self._intake = None
@@ -189,7 +191,7 @@ class RelayConnection(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=False,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=Bell(),  # type: ignore[arg-type]  # the part of an Event that a cycle uses
             expect_100_continue=self.expect_100_continue,
             keep_alive=version != "1.0" and parser.should_keep_alive(),
             on_response=self.on_response_complete,
@@ -346,8 +348,7 @@ class RelayConnection(HttpToolsProtocol):
         self._abort()
 
     def push(self, piece: bytes) -> bool:
-        """Writes a piece of the streamed answer at once. False, and nothing is written, while the client does not take
-        what was written before, or when there is no such answer: then the application's ``send`` is the way."""
+        """Writes a piece of the streamed answer at once. False, nothing written: ``send`` is the way, it may wait."""
         cycle = self.cycle
         if self.flow.write_paused or not cycle.chunked_encoding or cycle.response_complete or cycle.disconnected:
             return False
@@ -395,8 +396,5 @@ def _timeout(message: str) -> GatewayError:
 def make_protocol(values: ConnectionValues, clock: Clock) -> ProtocolClass:
     """The protocol class for ``uvicorn.Config(http=...)``; all its connections share one sweep."""
     reuse_freed_memory()
-    return type(
-        "BoundRelayConnection",
-        (RelayConnection,),
-        {"values": values, "clock": clock, "sweep": Sweep(values.tick_s, clock)},
-    )
+    bound = {"values": values, "clock": clock, "sweep": Sweep(values.tick_s, clock)}
+    return type("BoundRelayConnection", (RelayConnection,), bound)

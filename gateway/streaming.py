@@ -79,6 +79,7 @@ class StreamingRelay:
         with Departure(scope, receive) as departure:
             opened = await self._relay.open(request, exchange)
             request.let_go()
+            scope.get("headers", []).clear()
             pump = Pump(opened, exchange, self._ownership, self._clock, scope.get(CONNECTION_KEY))
             try:
                 await pump.run(send, self._heartbeat_s)
@@ -125,6 +126,7 @@ class Pump:
         exchange.status = 200
         exchange.first_event_s = self._clock.monotonic_s()
         await send({"type": "http.response.start", "status": 200, "headers": self._headers()})
+        response.forget_head()
         block: bytes | None = self._opened.held
         self._opened.held = b""
         heartbeat = HEARTBEAT[self._opened.request.dialect]

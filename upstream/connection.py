@@ -214,7 +214,9 @@ class Connection(asyncio.Protocol):
         inbox = self._inbox
         mine = inbox[: self._mine] if self._done else inbox
         if mine:
-            self._tail = tail = mine[-1]
+            tail = mine[-1]
+            if not self._chunked:  # only where the end of the message is known by nothing else
+                self._tail = tail
             if exchange.arrived(tail if len(mine) == 1 else b"".join(mine)) and self._transport is not None:
                 self._transport.pause_reading()
         inbox.clear()

@@ -70,7 +70,11 @@ class Exchange:
         while not self.status:
             if self.error is not None:
                 raise self.error
-            await self._wait()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
 
     def take(self) -> bytes:
         """All body bytes that have arrived since the last call; b"" when there are none now."""
@@ -102,7 +106,11 @@ class Exchange:
             if self._nudged:
                 self._nudged = False
                 return None
-            await self._wait()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
 
     def nudge(self) -> None:
         """Makes a waiting ``read`` return None."""
@@ -117,14 +125,6 @@ class Exchange:
         self._nudged = self._tapped = False
         self.nudge_s = at_s
         self._again_s = again_s
-
-    async def _wait(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiter = waiter
-        try:
-            await waiter
-        finally:
-            self._waiter = None
 
     def first_event_seen(self) -> None:
         """The answer has begun for good: from now on only idle and total deadlines count."""

@@ -33,6 +33,11 @@ SHORT_WAIT_S: Final = 1.0
 class UpstreamResponse:
     """An open event stream with a 2xx status."""
 
+    __slots__ = (
+        "_begun", "_clock", "_closed", "_ending", "_exchange", "_framer", "_headers", "_left", "_pool", "_sink",
+        "status",
+    )  # fmt: skip
+
     def __init__(
         self,
         exchange: Exchange,
@@ -69,6 +74,11 @@ class UpstreamResponse:
     def window_fields(self) -> tuple[bytes, ...]:
         """The values of the rate-limit fields as they came, for telling whether they have changed."""
         return tuple([value for name, value in self._exchange.headers if name.startswith(WINDOW_LEAD)])
+
+    def forget_head(self) -> None:
+        """The header has been read for good: it need not be kept for as long as the stream runs."""
+        self._headers = []
+        self._exchange.headers = []
 
     async def next_block(self, wait_s: float | None = None) -> bytes | None:
         """The whole events that have come since the last call; b"" when the upstream has ended at an event boundary.

@@ -76,6 +76,9 @@ class FakeResponse:
             raise step
         return step
 
+    def forget_head(self) -> None:
+        self.headers = []
+
     def expect_end(self) -> None:
         self.ending = True
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from gateway.cycle import RelayCycle
+from gateway.cycle import Bell, RelayCycle
 from tests.fakes.line import scope_of
 from tests.gateway.test_outlet import Wire
 
@@ -189,3 +189,23 @@ async def test_messages_out_of_turn_are_faults_of_ours() -> None:
     await answer.send(b"x")
     with pytest.raises(RuntimeError):
         await answer.send(b"again")
+
+
+async def test_a_bell_wakes_its_waiter_and_stays_rung_until_it_is_cleared() -> None:
+    """As an event does, for one waiter; a waiter that gives up takes nothing with it."""
+    bell = Bell()
+    waiting = asyncio.create_task(bell.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    bell.set()
+    bell.set()
+    assert bell.is_set()
+    assert await bell.wait()
+    bell.clear()
+    again = asyncio.create_task(bell.wait())
+    await asyncio.sleep(0)
+    assert not again.done()
+    bell.set()
+    assert await again
