@@ -2,7 +2,7 @@
 
 ``open_gateway`` builds one process's gateway, loads its first snapshot, starts what runs beside the requests, and on
 the way out stores what must not be lost (refreshed tokens, audit records) before it closes the store. The parts stand
-beside it: house_store, house_relay, house_front.
+beside it: house_store, house_relay, house_front, house_logins, house_admin.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from gateway.revocation import RunningRequests
 from ops.audit import AuditLog
 from ops.background import Background
 from ops.clock import Clock
+from ops.house_admin import Shared, with_admin
 from ops.house_front import endpoints_of, frames_of, metrics_app, metrics_endpoint, model_table
 from ops.house_logins import ONBOARD_INTERVAL_S, Entrance, entrance
 from ops.house_relay import codex_client, key_directory, pool_rules, token_source
@@ -153,9 +154,11 @@ class _Builder:
         frames = frames_of(settings, clock, keys, observer, audit)
         scrape = metrics_endpoint(settings, self.metrics)
         ready = ReadyEndpoint(self.store, readiness.reason)
-        app, inflight = build_app(endpoints_of(settings, clock, gates, relay, catalog, ready, scrape), frames)
         record = None if audit is None else audit.act
         logins = entrance(settings, self.store, self.http, codex, clock, worker, record)
+        endpoints = endpoints_of(settings, clock, gates, relay, catalog, ready, scrape)
+        shared = Shared(self.store, keys, tokens, codex, logins, clock)
+        app, inflight = build_app(await with_admin(endpoints, settings, shared, stack), frames)
 
         async def onboard() -> None:
             await logins.onboarding.step()

@@ -28,8 +28,10 @@ from gateway.admin.bodies import AccountChange, Confirmation
 from gateway.admin.faults import absent
 from gateway.admin.probing import probe
 from gateway.admin.tenants import must_confirm
-from gateway.admin.types import Backend, Call, Counter, Handlers, Reply, Tokens
+from gateway.admin.types import Backend, Call, Handlers, Reply, Tokens
+from gateway.admin.usage import WEEK_S
 from ops.clock import Clock
+from ops.usage import UsageTotal, usage_by
 from store.base import Changes, Store
 from store.errors import SealBroken
 from store.records import Account, Credential
@@ -45,14 +47,11 @@ class Outside:
 
 
 class Accounts:
-    """``counter`` tells what went through each account; None: nobody counts, and the counts are null."""
-
-    def __init__(self, store: Store, outside: Outside, acts: Acts, clock: Clock, counter: Counter | None) -> None:
+    def __init__(self, store: Store, outside: Outside, acts: Acts, clock: Clock) -> None:
         self._store = store
         self._outside = outside
         self._acts = acts
         self._clock = clock
-        self._counter = counter
 
     def handlers(self) -> Handlers:
         return {
@@ -113,15 +112,13 @@ class Accounts:
     async def answers(self, accounts: Sequence[Account]) -> tuple[AccountAnswer, ...]:
         """Each account as it stands now."""
         known = await self._store.changes(0)
-        counts = {} if self._counter is None else await self._counter.by_account()
-        return tuple([await self._answer(one, known, counts.get(one.id)) for one in accounts])
+        used = await usage_by(self._store, "account", self._clock.now_s() - WEEK_S)
+        return tuple([await self._answer(one, known, used.get(one.id, UsageTotal())) for one in accounts])
 
-    async def _answer(self, account: Account, known: Changes, counts: views.Counts | None) -> AccountAnswer:
+    async def _answer(self, account: Account, known: Changes, used: UsageTotal) -> AccountAnswer:
         now_s = self._clock.now_s()
         shown = views.view(account, await self._credential(account), known.health, known.windows, now_s)
-        if counts is None and self._counter is not None:
-            counts = views.Counts(0, 0, 0)
-        return views.answer(account, shown, counts, now_s)
+        return views.answer(account, shown, used, now_s)
 
     async def _credential(self, account: Account) -> Credential | None:
         """None when it does not open: such an account is shown, and can be removed."""

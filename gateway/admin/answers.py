@@ -111,8 +111,8 @@ class WindowView(Answer, frozen=True, kw_only=True):
 
 
 class AccountAnswer(Answer, frozen=True, kw_only=True):
-    """``reasons`` say why the account does not serve, or might soon not, each with its next step. Counts are null
-    where nothing counts them."""
+    """``reasons`` say why the account does not serve, or might soon not, each with its next step. Requests and tokens
+    are those of the last seven days."""
 
     id: str
     label: str
@@ -129,9 +129,9 @@ class AccountAnswer(Answer, frozen=True, kw_only=True):
     access_expires_at_s: float | None
     refreshed_at_s: float | None
     refresh_state: str | None
-    requests: int | None
-    input_tokens: int | None
-    output_tokens: int | None
+    requests: int
+    input_tokens: int
+    output_tokens: int
     created_at_s: float
     version: int
 
@@ -281,12 +281,28 @@ class PoolView(Answer, frozen=True, kw_only=True):
 
 
 class OverviewAnswer(Answer, frozen=True, kw_only=True):
+    """``requests_1h`` and ``tokens_1h`` are of this hour of the clock and the one before."""
+
     accounts: AccountCounts
-    requests_1h: int | None
-    tokens_1h: int | None
+    requests_1h: int
+    tokens_1h: int
     pools: list[PoolView]
     version: str
     workers: int
+
+
+class UsageItem(Answer, frozen=True, kw_only=True):
+    """``errors`` are requests that did not end well."""
+
+    name: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    errors: int
+
+
+class UsageAnswer(Answer, frozen=True, kw_only=True):
+    items: list[UsageItem]
 
 
 class PoolForecast(Answer, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """``/admin/api/overview``: the gateway at a glance, from records and counters; nothing is asked of the outside.
 
 ``usable`` counts the accounts of a pool that could take a request now. ``dry_at_s`` is when the
-pool runs dry (gateway.admin.forecast). What nobody counts is null.
+pool runs dry (gateway.admin.forecast).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from gateway.admin.accounts import Accounts
 from gateway.admin.answers import AccountAnswer, AccountCounts, OverviewAnswer, PoolView
 from gateway.admin.forecast import by_pool
-from gateway.admin.types import Call, Counter, Handlers, Reply
+from gateway.admin.types import Call, Handlers, Reply
+from gateway.admin.usage import HOUR_S
 from ops.clock import Clock
+from ops.usage import sum_of, usage_by
 from store.base import Store
-
-HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,11 @@ class Overview:
         store: Store,
         about: About,
         clock: Clock,
-        counter: Counter | None,
     ) -> None:
         self._accounts = accounts
         self._store = store
         self._about = about
         self._clock = clock
-        self._counter = counter
 
     def handlers(self) -> Handlers:
         return {"overview": self.show}
@@ -50,12 +48,12 @@ class Overview:
         accounts = await self._store.accounts()
         every = await self._accounts.answers(accounts)
         foretold = by_pool(accounts, (await self._store.changes(0)).windows, self._clock.now_s())
-        last_hour = None if self._counter is None else await self._counter.since(self._clock.now_s() - HOUR_S)
+        last = sum_of(await usage_by(self._store, "account", self._clock.now_s() - HOUR_S))
         return Reply(
             OverviewAnswer(
                 accounts=AccountCounts(total=len(every), by_state=dict(Tally(one.state for one in every))),
-                requests_1h=None if last_hour is None else last_hour.requests,
-                tokens_1h=None if last_hour is None else last_hour.input_tokens + last_hour.output_tokens,
+                requests_1h=last.requests,
+                tokens_1h=last.input_tokens + last.output_tokens,
                 pools=[_pool(name, every, told.dry_at_s) for name, told in foretold.items()],
                 version=self._about.version,
                 workers=self._about.workers,

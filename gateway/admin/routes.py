@@ -198,6 +198,10 @@ _RECORDS: Final = (
     ),
     Route("audit.verify", "GET", f"{API}/audit/verify", _P.AUDIT_READ, _A.AuditVerdict, "Whether the record is whole."),
     Route(
+        "usage", "GET", f"{API}/usage", _P.ACCOUNTS_READ, _A.UsageAnswer,
+        "Who has used how much; by the hour, without since_at_s of the last seven days.", query=_B.UsageQuery,
+    ),
+    Route(
         "forecast", "GET", f"{API}/forecast", _P.ACCOUNTS_READ, _A.ForecastAnswer, "When each pool runs dry.",
     ),
     Route(

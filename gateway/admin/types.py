@@ -17,7 +17,6 @@ from auth.importer import ImportOptions, ImportResult
 from auth.roles import Principal
 from auth.sessions import SessionView
 from auth.types import Caller
-from gateway.admin.views import Counts
 from store.records import Account, Credential, Secret
 from upstream.types import AccountUsage
 
@@ -112,11 +111,3 @@ class Taker(Protocol):
     """auth.importer.Importer."""
 
     async def take(self, sources: Sequence[Source], options: ImportOptions) -> list[ImportResult]: ...
-
-
-class Counter(Protocol):
-    """Who counts what went through: requests and tokens."""
-
-    async def by_account(self) -> Mapping[str, Counts]: ...
-
-    async def since(self, at_s: float) -> Counts: ...

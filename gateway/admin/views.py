@@ -7,11 +7,11 @@ Every reason names its evidence and until when it holds. No token is ever part o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gateway.admin.answers import AccountAnswer, BlockView, WindowView
 from gateway.admin.moments import moment, span
+from ops.usage import UsageTotal
 from store.records import (
     ROUTE,
     Account,
@@ -21,15 +21,6 @@ from store.records import (
     RefreshState,
     WindowRecord,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What went through an account, over all time."""
-
-    requests: int
-    input_tokens: int
-    output_tokens: int
 
 
 def blocking(account_id: str, health: Iterable[HealthRecord], now_s: float) -> list[HealthRecord]:
@@ -143,8 +134,8 @@ def _token_reasons(shown: dict[str, Any], now_s: float) -> list[str]:
     return lines
 
 
-def answer(account: Account, shown: dict[str, Any], counts: Counts | None, now_s: float) -> AccountAnswer:
-    """A view as the admin API says it. ``counts`` None: nobody counts."""
+def answer(account: Account, shown: dict[str, Any], used: UsageTotal, now_s: float) -> AccountAnswer:
+    """A view as the admin API says it."""
     return AccountAnswer(
         id=account.id,
         label=account.label,
@@ -161,9 +152,9 @@ def answer(account: Account, shown: dict[str, Any], counts: Counts | None, now_s
         access_expires_at_s=shown["access_token_expires_at_s"],
         refreshed_at_s=shown["refreshed_at_s"],
         refresh_state=shown["refresh_state"],
-        requests=counts.requests if counts else None,
-        input_tokens=counts.input_tokens if counts else None,
-        output_tokens=counts.output_tokens if counts else None,
+        requests=used.requests,
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
         created_at_s=account.created_at_s,
         version=account.version,
     )

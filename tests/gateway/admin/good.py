@@ -148,6 +148,7 @@ GOOD: dict[str, Maker] = {
     "keys.revoke": key_target,
     "audit.search": fixed(None, "", "limit=5&action=account.*"),
     "audit.verify": fixed(),
+    "usage": fixed(None, "", "by=tenant&since_at_s=0"),
     "forecast": fixed(),
     "openapi": fixed(),
 }

@@ -41,9 +41,11 @@ from gateway.admin.overview import About, Overview
 from gateway.admin.session import SignInDoor
 from gateway.admin.tenants import Tenants
 from gateway.admin.types import Handler
+from gateway.admin.usage import Usage
 from gateway.app import Endpoints, Frames, build_app
 from gateway.exchange import Exchange, exchange_of
 from gateway.guard import Guard
+from ops.usage import UsageBook
 from store.memory import MemoryStore
 from store.records import Account, Credential, Limits, Secret, Tenant
 from tests.fakes.clock import FakeClock
@@ -147,7 +149,7 @@ class House:
 
     def handlers(self, public_url: str | None, *, sandbox: bool) -> dict[str, Handler]:
         store, acts, clock = self.store, self.acts, self.clock
-        accounts = Accounts(store, Outside(self.world, self.world, self.world), acts, clock, None)
+        accounts = Accounts(store, Outside(self.world, self.world, self.world), acts, clock)
         self.door = SignInDoor(self.people, self.sessions, self.signin, acts, oidc=False, sandbox=sandbox)
         return {
             **self.door.handlers(),
@@ -159,7 +161,8 @@ class House:
             **Tenants(store, acts, clock).handlers(),
             **Keys(store, acts, clock).handlers(),
             **Audit(store).handlers(),
-            **Overview(accounts, store, About("1.2.3", 2), clock, None).handlers(),
+            **Overview(accounts, store, About("1.2.3", 2), clock).handlers(),
+            **Usage(store, clock).handlers(),
             **Forecasts(store, clock).handlers(),
             **Described("1.2.3").handlers(),
         }
@@ -253,6 +256,13 @@ class House:
         scope["scheme"] = scheme
         scope["headers"] = [(name.encode(), value.encode()) for name, value in sent.items() if name not in without]
         return await call(self.app, scope, data)
+
+    async def used(self, account_id: str, times: int) -> None:
+        """So many requests went through the account: 10 tokens in and 2 out each, the first of them failed."""
+        book = UsageBook(self.store, f"w-{account_id}", self.clock)
+        for number in range(times):
+            book.count((account_id, "ten-1", "key-1", "m"), failed=number == 0, input_tokens=10, output_tokens=2)
+        await book.flush()
 
     async def audited(self, action: str = "*") -> list[tuple[str, str, str]]:
         """(actor, action, outcome) of every record."""

@@ -29,6 +29,7 @@ async def test_an_account_is_told_with_its_reasons_and_without_its_tokens() -> N
     house = await House().furnish()
     owner = await house.person("root", Role.AUDITOR)
     await house.store.publish([rest("acct-1")], [])
+    await house.used("acct-1", 3)
     line = await house.ask("GET", f"{API}/accounts/acct-1", owner)
     shown = line.json
     assert (shown["state"], shown["status"], shown["pool"], shown["weight"]) == ("cooling", "active", "blue", 3)
@@ -39,7 +40,7 @@ async def test_an_account_is_told_with_its_reasons_and_without_its_tokens() -> N
             "since_at_s": NOW_S, "until_at_s": NOW_S + 3600, "next_probe_at_s": NOW_S + 300,
         }
     ]  # fmt: skip
-    assert shown["requests"] is None, "what nobody counts is not zero"
+    assert (shown["requests"], shown["input_tokens"], shown["output_tokens"]) == (3, 30, 6)
     listed = await house.ask("GET", f"{API}/accounts", owner)
     assert [one["id"] for one in listed.json["items"]] == ["acct-1", "acct-2"]
     assert not [secret for secret in SECRETS if secret in line.body + listed.body]

@@ -18,8 +18,10 @@ async def test_accounts_are_counted_by_state_and_pool() -> None:
         ("blue", 1, 1), ("green", 1, 0),
     ]  # fmt: skip
     assert (shown["version"], shown["workers"]) == ("1.2.3", 2)
-    assert shown["requests_1h"] is None
-    assert shown["tokens_1h"] is None
+    assert (shown["requests_1h"], shown["tokens_1h"]) == (0, 0)
+    await house.used("acct-1", 5)
+    shown = (await house.ask("GET", f"{API}/overview", auditor)).json
+    assert (shown["requests_1h"], shown["tokens_1h"]) == (5, 60)
 
 
 async def test_a_pool_that_burns_is_foretold_and_a_disabled_account_brings_nothing() -> None:
