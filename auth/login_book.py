@@ -77,10 +77,10 @@ class LoginBook:
         return replace(record, login=replace(record.login, version=stored.version))
 
     @contextlib.asynccontextmanager
-    async def claimed(self, name: str) -> AsyncIterator[Claim | None]:
+    async def claimed(self, name: str, ttl_s: float = CLAIM_S) -> AsyncIterator[Claim | None]:
         """Holds ``login:<name>`` over the block; None when another one does. A claim that cannot be given back runs
         out by itself."""
-        claim = await self._store.claim(f"login:{name}", self._worker, CLAIM_S)
+        claim = await self._store.claim(f"login:{name}", self._worker, ttl_s)
         try:
             yield claim
         finally:

@@ -53,6 +53,8 @@ SLOWEST_POLL_S: Final = 60.0
 SLOWER_BY_S: Final = 5.0
 BEGIN_TRIES: Final = 20
 BEGIN_PAUSE_S: Final = 0.05
+BEGIN_CLAIM_S: Final = 15.0
+"""A process that dies over it keeps others from beginning for so long."""
 T = TypeVar("T")
 _EXPIRED: Final = ("expired", "nobody approved it in time; begin a new login")
 
@@ -115,7 +117,7 @@ class Onboarding:
         in_the_way(asked, await self._pending(), replace_own=replace_own)  # before the issuer is troubled
         record = await made(asked, session_id, self._device, self._issuer, self._clock.now_s())
         for _ in range(BEGIN_TRIES):
-            async with self._book.claimed("begin") as claim:
+            async with self._book.claimed("begin", BEGIN_CLAIM_S) as claim:
                 if claim is not None:
                     for old in in_the_way(asked, await self._pending(), replace_own=replace_own):
                         await self._cancel(old, requested_by, "replaced", "a newer login took its place")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ async def test_two_workers_ask_as_one_and_either_finishes(tmp_path: Path) -> Non
         await asyncio.gather(one.step(), two.step())
     polls = entry.issuer.polled_at_s["CODE-00001"]
     assert len(polls) == 2
-    assert min(later - earlier for earlier, later in zip(polls, polls[1:], strict=False)) >= INTERVAL_S
+    assert min(later - earlier for earlier, later in itertools.pairwise(polls)) >= INTERVAL_S
     entry.issuer.approve("CODE-00001", "c-1")
     for _ in range(12):
         entry.clock.advance(1.0)
@@ -97,7 +98,7 @@ async def test_an_issuer_in_trouble_is_asked_more_and_more_seldom() -> None:
         entry.clock.advance(1.0)
         await gateway.step()
     polls = entry.issuer.polled_at_s["CODE-00001"]
-    waits = [later - earlier for earlier, later in zip(polls, polls[1:], strict=False)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(polls)]
     assert waits == sorted(waits)
     assert SLOWEST_POLL_S <= waits[-1] <= SLOWEST_POLL_S + IDLE_LOOK_S
     entry.issuer.down = False

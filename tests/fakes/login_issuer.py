@@ -1,7 +1,7 @@
 """An issuer that people sign in to, in this process; it stands where DeviceClient and OAuthClient stand.
 
 ``approve`` and ``deny`` are what a person does. ``polls`` and ``exchanges`` script the next answers. It notes every
-presentation of a code, every poll that came too early, and every login that was ended.
+presentation of a code and of a verifier (which is a login's own), every poll that came too early, and every login that was ended.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class LoginIssuer:
     waiting: dict[str, Waiting] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     presented: Counter[str] = field(default_factory=Counter)
+    verifiers: Counter[str] = field(default_factory=Counter)
     polled_at_s: dict[str, list[float]] = field(default_factory=dict)
     issued: dict[str, str] = field(default_factory=dict)
     revoked: list[str] = field(default_factory=list)
@@ -74,7 +75,8 @@ class LoginIssuer:
             return PollAnswer(PollVerdict.PENDING)
         found.granted = True
         return PollAnswer(
-            PollVerdict.GRANTED, grant=Grant(Secret(self.code_for(found.account)), Secret("verifier"), "redirect")
+            PollVerdict.GRANTED,
+            grant=Grant(Secret(self.code_for(found.account)), Secret(f"verifier-{user_code}"), "redirect"),
         )
 
     def code_for(self, account: str) -> str:
@@ -90,8 +92,8 @@ class LoginIssuer:
         self.waiting[user_code].denied = True
 
     async def exchange_code(self, code: Secret, code_verifier: Secret, redirect_uri: str) -> TokenAnswer:
-        assert code_verifier.reveal()
         self.presented[code.reveal()] += 1
+        self.verifiers[code_verifier.reveal()] += 1
         if self.gate is not None:
             await self.gate.wait()
         await asyncio.sleep(0)
