@@ -141,7 +141,7 @@ def translated(error: BaseException, where: str, timeout_s: float) -> StoreError
         return error
     if isinstance(error, redis_errors.AuthenticationError | redis_errors.AuthenticationWrongNumberOfArgsError):
         return StoreUnusable(f"{where} refuses the user or the password; correct the URL")
-    if isinstance(error, redis_errors.NoPermissionError):
+    if isinstance(error, redis_errors.NoPermissionError) or "user executing the script" in str(error):
         return StoreUnusable(f"{where} does not let this user do what is needed; widen its ACL (docs/redis.md)")
     if isinstance(error, TimeoutError | redis_errors.TimeoutError):
         return StoreUnavailable(f"{where} did not answer within {timeout_s:g} s")

@@ -65,6 +65,7 @@ def test_a_url_that_cannot_be_used_is_refused_without_repeating_it(url: str) -> 
     [
         (redis_errors.AuthenticationError("WRONGPASS"), StoreUnusable, "password"),
         (redis_errors.NoPermissionError("x"), StoreUnusable, "ACL"),
+        (redis_errors.ResponseError("The user executing the script can't run this command"), StoreUnusable, "ACL"),
         (redis_errors.BusyLoadingError("x"), StoreUnavailable, "loading"),
         (redis_errors.ReadOnlyError("x"), StoreUnavailable, "read-only"),
         (redis_errors.ResponseError("READONLY You can't write. script: 1, on @user_script:1."), StoreUnavailable,

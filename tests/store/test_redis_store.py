@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from store.errors import SealBroken, StoreUnavailable
+from store.errors import SealBroken, StoreUnavailable, StoreUnusable
 from store.records import Document
-from tests.fakes.records import make_account, make_credential, make_placement
+from tests.fakes.records import make_account, make_audit, make_credential, make_health, make_placement
 from tests.redis_server import RedisServer, redis_server
 from tests.store.redis_rig import PREFIX, line_to, opened, store_on
 
@@ -56,6 +57,25 @@ async def test_a_full_server_refuses_writes_and_goes_on_reading(server: RedisSer
         assert await store.accounts() == (make_account(),)
         await link.call("CONFIG", "SET", "maxmemory", "0")
         await store.check()
+
+
+async def test_a_user_with_the_documented_rights_can_do_everything(server: RedisServer) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
+    (rule,) = [line for line in page.splitlines() if line.startswith("ACL SETUSER relay")]
+    async with line_to(server.url) as link:
+        await link.call(*rule.replace("PASSWORD", "hunter2").split())
+    async with store_on(server.url.replace("redis://", "redis://relay:hunter2@"), prefix="codex-relay") as store:
+        await store.add_account(make_account(), make_credential())
+        await store.append_audit([make_audit()])
+        await store.place([make_placement()])
+        await store.publish([make_health()], [])
+        assert await store.purge() >= 0
+        assert await store.verify_audit() == (1, None)
+        assert len(await store.search_audit(since_s=1.0)) == 1
+        assert (await store.sealed_rows().page()).rows
+        assert (await store.changes(0)).health == (make_health(),)
+    with pytest.raises(StoreUnusable, match="ACL"):
+        await opened(server.url.replace("redis://", "redis://relay:hunter2@"), prefix="foreign")
 
 
 @pytest.mark.fault("B54")
