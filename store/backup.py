@@ -8,7 +8,7 @@ byte, checked, brought to today's schema, every value under today's key. Then it
 step. Rules that hold:
 
 * nothing is replaced while any process has the database open: the lock that each holds is asked for, and held;
-* a database that was there is kept as ``PATH.before-restore-TIME``;
+* a database that was there is kept as ``PATH.before-restore-TIME-...``;
 * refresh tokens in a backup may have been used since. Their outcome is unknown here, so each is marked ``uncertain``:
   its access token serves on, and the token itself is sent once at most (RefreshState);
 * claims of processes that were alive then are void; the audit log says that it was restored, from when.
@@ -168,7 +168,7 @@ def _take_place(draft: Path, database: Path, clock: Clock) -> Path | None:
         return None
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(database)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # a healthy one takes in its log: one file holds it all
-    kept = database.with_name(f"{database.name}.before-restore-{int(clock.now_s())}")
+    kept = database.with_name(f"{database.name}.before-restore-{int(clock.now_s())}-{os.urandom(2).hex()}")
     with _nobody_else(database):
         os.link(database, kept)
         for side in ("-wal", "-shm"):

@@ -29,7 +29,7 @@ SCOPE: Final = "https://www.googleapis.com/auth/cloudkms"
 AAD: Final = b"codex-relay vault key"
 _KEY: Final = re.compile(r"projects/[\w:.-]+/locations/[\w-]+/keyRings/[\w-]+/cryptoKeys/[\w-]+")
 _CAUSES: Final = {
-    400: "refused the request: it was wrapped by another key, or altered, or the key is disabled",
+    400: "refused the request: it was wrapped by another key, or altered, or the key is disabled; check vault.kms_key",
     401: "does not know our credentials; check the service account",
     403: "refused our credentials; grant the role Cloud KMS CryptoKey Encrypter/Decrypter on the key",
     404: "has no such key; check vault.kms_key",

@@ -30,7 +30,7 @@ from store.errors import StoreUnusable, WrongKey
 from store.private_file import read_private
 
 _LARGEST_TOKEN: Final = 4096
-_PATH: Final = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+_PATH: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _CAUSES: Final = {
     400: "refused the request: the key does not open this, or is of a kind that cannot encrypt",
     403: "refused the token; renew it, and allow update on the encrypt and decrypt paths of the key",
@@ -97,9 +97,12 @@ class TransitService:
             raise WrongKey(f"the key file names transit key {key_name!r}; set vault.transit_mount to its mount")
         answer = self._call("decrypt", key, {"ciphertext": wrapped})
         try:
-            return base64.b64decode(answer.plaintext, validate=True)
+            plain = base64.b64decode(answer.plaintext, validate=True)
         except (binascii.Error, ValueError):
-            raise StoreUnusable(f"{self._who()} answered without a plaintext; check vault.address") from None
+            plain = b""
+        if not plain:
+            raise StoreUnusable(f"{self._who()} answered without a plaintext; check vault.address")
+        return plain
 
     def _call(self, verb: str, key: str, body: dict[str, str]) -> _Data:
         values = self._values
