@@ -18,10 +18,11 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -171,6 +172,39 @@ class Tally:
                 self._children.get(value, self._other)(new)
 
 
+class Spread:
+    """One series of a histogram, counted as :class:`Tally` counts: numbers of ours that only grow, given on by ``fold``.
+
+    The library has no call for many observations at once, so its buckets are added to directly; a test compares the
+    exposition with one that was observed value by value.
+    """
+
+    __slots__ = ("_bounds", "_child", "_counts", "_handed", "_handed_sum", "_sum")
+
+    def __init__(self, child: Histogram) -> None:
+        self._child: Any = child
+        self._bounds: list[float] = self._child._upper_bounds
+        self._counts = [0] * len(self._bounds)
+        self._handed = [0] * len(self._bounds)
+        self._sum = self._handed_sum = 0.0
+
+    def observe(self, amount: float) -> None:
+        """Counts one value, at least 0 and not NaN."""
+        self._counts[bisect_left(self._bounds, amount)] += 1
+        self._sum += amount
+
+    def fold(self) -> None:
+        """Hands on what was counted since the last call."""
+        for at, total in enumerate(self._counts):
+            if total != self._handed[at]:
+                self._child._buckets[at].inc(total - self._handed[at])
+                self._handed[at] = total
+        total_sum = self._sum
+        if total_sum != self._handed_sum:
+            self._child._sum.inc(total_sum - self._handed_sum)
+            self._handed_sum = total_sum
+
+
 class Metrics:
     """All series of one process. Built once by the composition root; a test builds its own over a fresh registry."""
 
@@ -198,14 +232,14 @@ class Metrics:
         self.streams = self._gauge("relay_streams")
         self.loop_lag = self._gauge("relay_loop_lag_seconds")
         self.hot_store_degraded = self._gauge("relay_hot_store_degraded")
-        self.ttfb = self._histogram("relay_upstream_ttfb_seconds")
+        self.ttfb = Spread(self._histogram("relay_upstream_ttfb_seconds"))
         self._breaker = self._gauge("relay_breaker_state")
         self._breaker_refs: dict[str, str] = {}
         pool = self._gauge("relay_pool_accounts")
         self._pool = {state: pool.labels(state) for state in POOL_STATES}
         self._requests = self._counter("relay_requests_total")
         seconds = self._histogram("relay_request_seconds")
-        self._seconds = {route: seconds.labels(route) for route in (*ROUTES, OTHER)}
+        self._seconds = {route: Spread(seconds.labels(route)) for route in (*ROUTES, OTHER)}
         self._gauge("relay_build_info").labels(version).set(1)
 
     def request(self, route: str, status: int, outcome: str, seconds: float) -> None:
@@ -246,6 +280,8 @@ class Metrics:
         with self._folding:
             for tally in self._tallies:
                 tally.fold()
+            for spread in (self.ttfb, *self._seconds.values()):
+                spread.fold()
             for key, total in list(self._counted_requests.items()):
                 new = total - self._handed_requests.get(key, 0)
                 if new:

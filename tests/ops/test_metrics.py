@@ -10,11 +10,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from auth.hooks import RefreshEvent
 from ops import metrics
-from ops.metrics import CATALOGUE, Metrics, account_ref
+from ops.metrics import CATALOGUE, Metrics, Spread, account_ref
 from router.types import OutcomeKind, RetryVerb
 from upstream.errors import FaultKind
 
@@ -66,6 +67,24 @@ def test_what_is_counted_is_what_is_served() -> None:
     assert found["relay_breaker_state", (("account_ref", account_ref("acc_1")),)] == 1
     assert found["relay_pool_accounts", (("state", "ready"),)] == 2
     assert found["relay_pool_accounts", (("state", "busy"),)] == 0
+
+
+def test_a_spread_serves_what_a_histogram_that_saw_each_value_would() -> None:
+    """Folded in several steps, on the bounds themselves and beyond the last one; a fold without news adds nothing."""
+    registries = CollectorRegistry(), CollectorRegistry()
+    plain, folded = (Histogram("h", "help", buckets=(0.1, 1.0, 5.0), registry=one) for one in registries)
+    spread = Spread(folded)
+    for step in ((0.0, 0.05, 0.1), (), (1.0, 1.5, 5.0, 7.0), (0.2,)):
+        for value in step:
+            plain.observe(value)
+            spread.observe(value)
+        spread.fold()
+        spread.fold()
+    slow, quick = (samples(generate_latest(one)) for one in registries)
+    slow.pop(("h_created", ()))
+    quick.pop(("h_created", ()))
+    assert quick == pytest.approx(slow)
+    assert quick["h_bucket", (("le", "0.1"),)] == 3
 
 
 def test_hostile_label_values_add_no_series_but_the_one_called_other() -> None:
