@@ -173,7 +173,7 @@ class Tally:
 
 
 class Spread:
-    """One series of a histogram, counted as :class:`Tally` counts: numbers of ours that only grow, given on by ``fold``.
+    """One series of a histogram, counted as :class:`Tally` counts: our numbers that only grow, given on by ``fold``.
 
     The library has no call for many observations at once, so its buckets are added to directly; a test compares the
     exposition with one that was observed value by value.
