@@ -53,10 +53,20 @@ _window_decoder: Final = msgspec.json.Decoder(WindowRecord)
 class RedisHot:
     """Implements store.base.SharedState but for the directory revision, which is always 0 here."""
 
-    def __init__(self, line: HotLine, prefix: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        line: HotLine,
+        prefix: str,
+        clock: Clock,
+        *,
+        records_max: int = RECORDS_MAX,
+        places_max: int = PLACES_MAX,
+    ) -> None:
         """``clock`` judges what is over; the hosts of a fleet agree on the time as well as their clocks do."""
         self._line = line
         self._clock = clock
+        self._records_max = records_max
+        self._places_max = places_max
         self._records = [f"{{{prefix}}}:hot:{name}" for name in ("meta", "values", "order")]
         self._places = [f"{{{prefix}}}:hot:{name}" for name in ("places", "ends")]
         self._generation = ""
@@ -67,7 +77,7 @@ class RedisHot:
     async def publish(self, health: Sequence[HealthRecord], windows: Sequence[WindowRecord]) -> None:
         words = [_health_words(one) for one in health] + [_window_words(one) for one in windows]
         for page in _pages(words):
-            args: list[Word] = [secrets.token_hex(8), LIFE_MS, RECORDS_MAX]
+            args: list[Word] = [secrets.token_hex(8), LIFE_MS, self._records_max]
             await self._line.run(_PUBLISH, self._records, args + [word for record in page for word in record])
 
     async def changes(self, cursor: int) -> Changes:
@@ -100,7 +110,7 @@ class RedisHot:
         now_s = self._clock.now_s()
         for page in _pages(placements):
             longest_s = max(one.expires_at_s for one in page) - now_s
-            args: list[Word] = [PLACES_MAX, max(0, round(longest_s * 1000)) + 60_000]
+            args: list[Word] = [self._places_max, max(0, round(longest_s * 1000)) + 60_000]
             for one in page:
                 args += (_place_field(one.kind, one.digest), repr(one.expires_at_s), one.account_id)
             await self._line.run(_PLACE, self._places, args)

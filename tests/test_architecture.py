@@ -52,6 +52,7 @@ COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "ops/findings.py": ("tests/ops/test_doctor.py", "the words of the doctor's answers"),
     "ops/house_front.py": ("tests/flow/test_front_door.py", "what it builds is driven through the front door"),
     "ops/house_logins.py": ("tests/ops/cli/test_login.py", "what it builds brings accounts in"),
+    "ops/house_fleet.py": ("tests/ops/test_fleet.py", "what it builds holds four processes together"),
     "ops/house_relay.py": ("tests/flow/test_quota_faults.py", "what it builds relays in every flow"),
     "ops/house_store.py": ("tests/ops/test_workers_serving.py", "workers that count together stand on it"),
     "ops/house_watch.py": ("tests/ops/test_watching.py", "an alert travels from a refusal to a receiver"),
