@@ -145,7 +145,7 @@ class House:
             OnboardingRules("https://issuer.example", "client", "w0"),
         )  # fmt: skip
         self.api = AdminApi(self.access, self.handlers(public_url, sandbox=sandbox), oidc=False)
-        self.app = self._framed()
+        self.app = self.framed()
 
     def handlers(self, public_url: str | None, *, sandbox: bool) -> dict[str, Handler]:
         store, acts, clock = self.store, self.acts, self.clock
@@ -167,7 +167,7 @@ class House:
             **Described("1.2.3").handlers(),
         }
 
-    def _framed(self) -> Any:
+    def framed(self) -> Any:
         nothing: Any = None
         endpoints = Endpoints(
             responses=nothing, models=nothing, native_models=nothing, codex_paths=nothing, ready=nothing, metrics=None,

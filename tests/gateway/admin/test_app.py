@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from auth.roles import Role
@@ -102,7 +104,7 @@ async def test_a_store_that_is_away_is_a_503_and_nothing_is_done(route: Route) -
     assert await everything(house) == before
 
 
-async def everything(house: House) -> list[object]:
+async def everything(house: House) -> Sequence[object]:
     store = house.store
     kinds = ("admin", "admin_roster", "admin_session", "login")
     return [await store.accounts(), await store.tenants(), await store.keys()] + [
