@@ -11,7 +11,7 @@ from auth.check import AccountCheck
 from auth.errors import ImportRefused
 from auth.landing import LANDING_PAUSE_S, LANDING_TRIES
 from auth.login_book import CLAIM_S
-from auth.logins import Login, LoginState, Stage
+from auth.logins import Login, LoginConflict, LoginState, Stage
 from auth.oauth import TokenAnswer, Verdict
 from auth.onboarding import Onboarding
 from store.errors import StoreUnavailable
@@ -139,6 +139,9 @@ async def test_tokens_wait_for_a_store_that_does_not_take_accounts_now() -> None
     await gateway.step()
     assert (await entry.kept(login.id)).stage is Stage.LANDING
     assert (await gateway.get(login.id)).state is LoginState.PENDING
+    with pytest.raises(LoginConflict) as completing:
+        await gateway.cancel(login.id, "admin:bob")
+    assert completing.value.code == "login_completing", "it may be in the store already, and must end as done"
     entry.store.add_account = add
     entry.clock.advance(LANDING_PAUSE_S)
     await entry.gateway().step()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
+from urllib.parse import parse_qsl
 
 import httpx
 import pytest
@@ -185,3 +186,73 @@ async def test_no_token_reaches_a_log_or_a_repr(caplog: pytest.LogCaptureFixture
     answer = await answering(lambda request: reply).refresh(TOKEN, RefreshReason.FORCED)
     assert "secret-token" not in caplog.text
     assert "_secret" not in caplog.text + repr(answer)
+
+
+async def test_a_code_is_exchanged_once_as_the_cli_exchanges_it() -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"access_token": "a", "refresh_token": "r", "id_token": "i"})
+
+    answer = await answering(handler).exchange_code(
+        Secret("ac_1"), Secret("v/1"), "http://127.0.0.1:1455/auth/callback"
+    )
+    assert answer.verdict is Verdict.ROTATED
+    [request] = seen
+    assert str(request.url) == "https://issuer.example/oauth/token"
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert dict(parse_qsl(request.content.decode())) == {
+        "grant_type": "authorization_code",
+        "code": "ac_1",
+        "redirect_uri": "http://127.0.0.1:1455/auth/callback",
+        "client_id": "client-1",
+        "code_verifier": "v/1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"), [(httpx.ReadError("x"), 1), (httpx.ReadTimeout("x"), 1), (httpx.ConnectError("x"), 3)]
+)
+async def test_a_code_that_may_have_been_sent_is_not_sent_again(error: httpx.HTTPError, calls: int) -> None:
+    seen = 0
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal seen
+        seen += 1
+        raise error
+
+    answer = await answering(handler).exchange_code(Secret("ac_1"), Secret("v"), "redirect")
+    assert answer.verdict is (Verdict.UNKNOWN if calls == 1 else Verdict.UNSENT)
+    assert seen == calls
+
+
+async def test_revoking_is_as_the_cli_does_it_on_logout() -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, content=b"")
+
+    assert await answering(handler).revoke(TOKEN)
+    assert str(seen[0].url) == "https://issuer.example/oauth/revoke"
+    assert json.loads(seen[0].content) == {
+        "token": "rt_secret-token",
+        "token_type_hint": "refresh_token",
+        "client_id": "client-1",
+    }
+
+
+@pytest.mark.parametrize("answer", [400, 401, 302, 503, httpx.ConnectError("x"), httpx.ReadTimeout("x")])
+async def test_revoking_that_does_not_work_is_said_and_not_tried_again(answer: int | httpx.HTTPError) -> None:
+    seen = 0
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal seen
+        seen += 1
+        if isinstance(answer, int):
+            return httpx.Response(answer, headers={"location": "https://evil.example/"})
+        raise answer
+
+    assert not await answering(handler).revoke(TOKEN)
+    assert seen == 1

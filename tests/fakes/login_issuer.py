@@ -1,7 +1,7 @@
 """An issuer that people sign in to, in this process; it stands where DeviceClient and OAuthClient stand.
 
 ``approve`` and ``deny`` are what a person does. ``polls`` and ``exchanges`` script the next answers. It notes every
-presentation of a code and of a verifier (which is a login's own), every poll that came too early, and every login that was ended.
+poll, every presentation of a code and of a verifier (which is a login's own), and every login that was ended.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -293,3 +294,41 @@ async def test_codex_logs_in_by_device_code(sim: RunningSimulator, codex_cli: Co
     run = await login
     assert run.returncode == 0, run.stdout + run.stderr
     assert sim.state.access_refusal(codex_cli.auth()["tokens"]["access_token"]) is None
+
+
+async def test_our_authorize_address_is_the_one_that_codex_opens(codex_cli: CodexCli) -> None:
+    """What ``codex login`` prints, but for its random values and the order of members."""
+    import asyncio
+    from urllib.parse import parse_qs, urlsplit
+
+    from auth.callback import authorize_url, new_challenge
+
+    process = await asyncio.create_subprocess_exec(
+        *(str(codex_cli.binary), "login"),
+        env={"PATH": os.environ["PATH"], "CODEX_HOME": str(codex_cli.home), "HTTPS_PROXY": "http://127.0.0.1:9"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    shown: list[str] = []
+    try:
+        async with asyncio.timeout(40):
+            async for line in process.stdout:
+                shown.append(line.decode().strip())
+                if "/oauth/authorize?" in shown[-1]:
+                    break
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+    if not shown or "/oauth/authorize?" not in shown[-1]:
+        pytest.skip(f"codex login did not print its address; is port 1455 taken? it said: {shown[-3:]}")
+    theirs = urlsplit(shown[-1])
+    ours = urlsplit(authorize_url("https://auth.openai.com", "app_EMoamEEZ73f0CkXaXp7hrann", new_challenge()))
+    assert (ours.scheme, ours.netloc, ours.path) == (theirs.scheme, theirs.netloc, theirs.path)
+    mine, its = parse_qs(ours.query), parse_qs(theirs.query)
+    assert list(mine) == list(its)
+    for random_one in ("state", "code_challenge"):
+        assert len(mine.pop(random_one)[0]) == len(its.pop(random_one)[0]) == 43
+    assert mine == its
