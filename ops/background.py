@@ -107,7 +107,7 @@ def _drop(kept: dict[K, V], done: dict[K, V]) -> None:
 @dataclass(slots=True)
 class Background:
     """The loops and what they work on. ``worker`` names this process in claims. ``beside``: further steps, each with
-    its interval in seconds."""
+    its interval in seconds. ``away``: why the hot store is not used, if it is not."""
 
     store: Store
     pool: AccountPool
@@ -122,6 +122,8 @@ class Background:
     running: RunningRequests
     worker: str
     beside: tuple[tuple[Callable[[], Awaitable[None]], float], ...] = ()
+    parting: tuple[Callable[[], Awaitable[None]], ...] = ()
+    away: Callable[[], str | None] = lambda: None
     accounts: tuple[Account, ...] = ()
     revision: int = -1
     cursor: int = 0
@@ -158,7 +160,7 @@ class Background:
         """``share`` at its interval; what is hurried is published in between, at most a hundred times a second."""
         while True:
             await self._try(self.share)
-            self.observer.shared_state(reachable="share" not in self._failing)
+            self.observer.shared_state(reachable="share" not in self._failing and self.away() is None)
             until_s = self.clock.monotonic_s() + SHARE_INTERVAL_S
             while await self._news_before(until_s):
                 await self._try(self.publish)
@@ -226,6 +228,8 @@ class Background:
         self.observer.sample(self.pool, self.connections, self.audit, len(self.running))
         try:
             await self.publish()
+            for step in self.parting:
+                await step()
         except StoreError as error:
             get_logger().warning("store_unavailable", step="farewell", error=str(error))
 

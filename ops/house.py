@@ -33,15 +33,18 @@ from ops.audit import AuditLog
 from ops.background import Background
 from ops.clock import Clock
 from ops.house_admin import Shared, with_admin
+from ops.house_fleet import Sharing, sharing_of
 from ops.house_front import endpoints_of, frames_of, metrics_app, metrics_endpoint, model_table
 from ops.house_logins import ONBOARD_INTERVAL_S, Entrance, entrance
 from ops.house_relay import codex_client, key_directory, pool_rules, token_source
-from ops.house_store import counting, keys_of, spool_of
+from ops.house_store import keys_of, spool_of
 from ops.house_watch import alerts_of, webhooks_of
 from ops.log import get_logger
 from ops.metrics import Metrics
+from ops.polling import WindowPoll
 from ops.seat import Seat
 from ops.settings import Settings
+from ops.usage import UsageBook
 from router.pool import AccountPool
 from router.retry import RetryBudget
 from store.base import Store
@@ -52,6 +55,8 @@ from upstream.httpx_transport import PoolTransport
 from upstream.pool import ConnectionPool
 
 WEBHOOK_INTERVAL_S: Final = 2.0
+USAGE_INTERVAL_S: Final = 5.0
+POLL_INTERVAL_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -95,7 +100,15 @@ async def open_gateway(settings: Settings, seat: Seat, clock: Clock, metrics: Me
     The store has been checked and migrated before: ops.main.prepare.
     """
     keys = keys_of(settings)
-    store = await open_store(settings.store.url, keys=keys, busy_timeout_s=settings.store.busy_timeout_s, verify=False)
+    values = settings.store
+    store = await open_store(
+        values.url,
+        keys=keys,
+        busy_timeout_s=values.busy_timeout_s,
+        verify=False,
+        prefix=values.redis_prefix,
+        create=False,  # the supervisor has seen to it
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         connections = ConnectionPool(Dialer(tls_context(settings.upstream.ca_file), settings.upstream.proxy), clock)
@@ -103,10 +116,14 @@ async def open_gateway(settings: Settings, seat: Seat, clock: Clock, metrics: Me
         http = await stack.enter_async_context(
             httpx.AsyncClient(transport=PoolTransport(connections), follow_redirects=False, trust_env=False)
         )
-        builder = _Builder(settings, seat, clock, metrics, store, connections, http)
+        worker = f"{seat.replica}/{seat.name}:{os.getpid()}"
+        sharing = sharing_of(settings, seat, store, clock, worker, stack)
+        stack.push_async_callback(sharing.leave)
+        builder = _Builder(settings, seat, clock, metrics, sharing.store, connections, http, sharing, worker)
         gateway = await builder.build(stack, spool_of(settings, keys))
         await gateway.tokens.recover()
         await gateway.background.share()
+        await sharing.join(gateway.pool, gateway.background)
         stack.push_async_callback(_settle, gateway, gateway.background.start())
         yield gateway
 
@@ -134,26 +151,29 @@ class _Builder:
     store: Store
     connections: ConnectionPool
     http: httpx.AsyncClient
+    sharing: Sharing
+    worker: str
 
     async def build(self, stack: contextlib.AsyncExitStack, spool: Spool) -> Gateway:
         settings, clock, seat = self.settings, self.clock, self.seat
-        worker = f"{seat.name}:{os.getpid()}"
+        worker = self.worker
         audit = self._audit()
         webhooks = await webhooks_of(settings, self.store, clock, worker, self.metrics, stack)
         observer = Observer(get_logger(), self.metrics, audit, clock, alerts_of(self.metrics, webhooks, clock))
+        book = observer.book = UsageBook(self.store, worker, clock)
         codex = codex_client(settings, self.connections, self.http, clock, stack)
         pool = AccountPool(pool_rules(settings, seat), clock, random.SystemRandom(), worker)
         tokens = token_source(settings, self.store, self.http, clock, spool, observer)
         keys = await key_directory(settings, self.store)
         catalog = ModelCatalog(codex, tokens, pool, model_table(settings), settings.models.cache_s, clock)
         running = RunningRequests(keys, clock)
-        limits, idempotency = counting(seat, clock, stack)
-        gates = Gates(limits, idempotency, running, observer.shed)
+        sharing = self.sharing
+        gates = Gates(sharing.limits, sharing.idempotency, running, observer.shed, sharing.gate)
         relay = self._relay(pool, tokens, codex, observer)
         readiness = Readiness(audit)
         frames = frames_of(settings, clock, keys, observer, audit)
         scrape = metrics_endpoint(settings, self.metrics)
-        ready = ReadyEndpoint(self.store, readiness.reason)
+        ready = ReadyEndpoint(self.store, readiness.reason, sharing.away)
         record = None if audit is None else audit.act
         logins = entrance(settings, self.store, self.http, codex, clock, worker, record)
         endpoints = endpoints_of(settings, clock, gates, relay, catalog, ready, scrape)
@@ -163,24 +183,20 @@ class _Builder:
         async def onboard() -> None:
             await logins.onboarding.step()
 
+        poll = WindowPoll(pool, codex, tokens, self.store, clock, worker, settings.router.usage_poll_s)
         webhook_steps = () if webhooks is None else ((webhooks.step, WEBHOOK_INTERVAL_S),)
         background = Background(
-            store=self.store,
-            pool=pool,
-            tokens=tokens,
-            keys=keys,
-            catalog=catalog,
-            codex=codex,
-            audit=audit,
-            clock=clock,
-            observer=observer,
-            connections=self.connections,
-            running=running,
-            worker=worker,
-            beside=((onboard, ONBOARD_INTERVAL_S), *webhook_steps),
-        )
-        if seat.count > 1:
-            pool.placements.on_news = background.hurry
+            store=self.store, pool=pool, tokens=tokens, keys=keys, catalog=catalog, codex=codex, audit=audit, clock=clock,
+            observer=observer, connections=self.connections, running=running, worker=worker, away=sharing.away,
+            parting=(book.flush,),
+            beside=(
+                (onboard, ONBOARD_INTERVAL_S),
+                (book.flush, USAGE_INTERVAL_S),
+                (poll.step, POLL_INTERVAL_S),
+                *webhook_steps,
+                *sharing.steps(pool),
+            ),
+        )  # fmt: skip
         return Gateway(
             app,
             metrics_app(settings, seat, scrape, frames),
@@ -203,7 +219,7 @@ class _Builder:
             tokens=tokens,
             codex=codex,
             handshake=Handshake(settings.router.commit_hold_ms / 1e3, clock),
-            ownership=Ownership(pool.placements, self.store, clock, others=self.seat.count > 1),
+            ownership=Ownership(pool.placements, self.store, clock, others=self.sharing.others),
             budget=RetryBudget(settings.router.retry_budget_ratio, settings.router.retry_budget_min, clock),
             policy=RelayPolicy(settings.router.max_attempts, settings.router.wait_max_s),
             clock=clock,

@@ -81,8 +81,8 @@ async def test_streams_at_once_are_never_above_the_limit_and_none_is_lost(make: 
         if running and rng.random() < 0.4:
             owner, lot = running.pop(rng.randrange(len(running)))
             owner.give_back(lot)
-        elif (lot := await take(one, Kind.STREAMS, limit)) is not None:
-            running.append((one, lot))
+        elif (new := await take(one, Kind.STREAMS, limit)) is not None:
+            running.append((one, new))
         most = max(most, len(running))
         assert len(running) <= limit
         if rng.random() < 0.05:
