@@ -30,6 +30,7 @@ import httpx
 from cryptography import x509
 
 from ops.clock import Clock
+from ops.doctor_keys import examine_keys
 from ops.doctor_redis import examine_redis
 from ops.findings import Finding, fail, halves, ok, warn
 from ops.sections.keep import StoreSettings
@@ -132,7 +133,7 @@ async def examine_store(settings: StoreSettings, keys: KeyProvider, clock: Clock
     except StoreError as error:
         return [fail(name, *halves(str(error), "restore a backup (docs/operations.md)"))]
     try:
-        return await _examine_records(store, str(path), clock)
+        return await _examine_records(store, keys, str(path), clock)
     except StoreError as error:
         return [fail(name, *halves(str(error), "see the log of the gateway"))]
     finally:
@@ -144,14 +145,14 @@ async def _examine_redis(settings: StoreSettings, keys: KeyProvider, clock: Cloc
     if store is None:
         return found
     try:
-        return [*found, *await _examine_records(store, store.where, clock)]
+        return [*found, *await _examine_records(store, keys, store.where, clock)]
     except StoreError as error:
         return [*found, fail("store", *halves(str(error), "see the log of the gateway"))]
     finally:
         await store.close()
 
 
-async def _examine_records(store: Store, where: str, clock: Clock) -> list[Finding]:
+async def _examine_records(store: Store, keys: KeyProvider, where: str, clock: Clock) -> list[Finding]:
     await store.check()
     accounts = await store.accounts()
     credentials = [await store.credential(account.id) for account in accounts]
@@ -159,6 +160,7 @@ async def _examine_records(store: Store, where: str, clock: Clock) -> list[Findi
         ok("store", f"{where}: whole, writable, the key opens it"),
         *check_accounts(accounts, credentials, clock.now_s()),
         check_client_keys(await store.keys(), clock.now_s()),
+        *await examine_keys(store, keys.load(), clock.now_s()),
     ]
 
 

@@ -41,8 +41,8 @@ class AwsService:
             raise StoreUnusable("setting vault.kms_key is empty; set it to the id, ARN or alias of the KMS key")
         try:
             import boto3  # type: ignore[import-untyped]  # noqa: PLC0415 - an optional extra that nobody else needs
-            from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
-            from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]  # noqa: PLC0415
+            from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415 - loaded when it is used
+            from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]  # noqa: PLC0415 - loaded when it is used
         except ImportError:
             raise StoreUnusable(
                 "vault.provider aws needs the extra 'aws'; run: pip install 'codex-relay[aws]'"
@@ -79,7 +79,7 @@ class AwsService:
         return bytes(answer["Plaintext"])
 
     def _call(self, verb: str, **arguments: Any) -> dict[str, Any]:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - loaded when it is used
 
         try:
             answer: dict[str, Any] = getattr(self._client, verb)(**arguments)

@@ -125,8 +125,8 @@ def ambient_token() -> Token:
     """Tokens of the machine's own identity. Raises StoreUnusable when the extra is missing, at once or when asked."""
     try:
         import google.auth  # noqa: PLC0415 - an optional extra that nobody else needs
-        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
-        from google.auth.transport.requests import Request  # noqa: PLC0415
+        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - loaded when it is used
+        from google.auth.transport.requests import Request  # noqa: PLC0415 - loaded when it is used
     except ImportError:
         raise StoreUnusable("vault.provider gcp needs the extra 'gcp'; run: pip install 'codex-relay[gcp]'") from None
 

@@ -68,18 +68,18 @@ def key_changer(values: VaultValues) -> KeyChanger | None:
 def _service(values: VaultValues) -> KeyService | None:
     """Each speaks by a client of its own, which nobody else should have to load."""
     if values.provider == "aws":
-        from store.key_aws import AwsService  # noqa: PLC0415
+        from store.key_aws import AwsService  # noqa: PLC0415 - loaded when it is used
 
         return AwsService(values.kms_key, values.region, values.kms_endpoint, values.timeout_s)
     if values.provider == "gcp":
-        from store.key_gcp import GcpService, ambient_token  # noqa: PLC0415
+        from store.key_gcp import GcpService, ambient_token  # noqa: PLC0415 - loaded when it is used
 
         return GcpService(values.kms_key, values.kms_endpoint, values.timeout_s, ambient_token())
     if values.provider != "transit":
         return None
     if values.token_file is None:
         raise StoreUnusable("setting vault.token_file is missing; name the file that holds the token")
-    from store.key_transit import TransitService, TransitValues  # noqa: PLC0415
+    from store.key_transit import TransitService, TransitValues  # noqa: PLC0415 - loaded when it is used
 
     return TransitService(
         TransitValues(
