@@ -186,8 +186,9 @@ class _Builder:
         poll = WindowPoll(pool, codex, tokens, self.store, clock, worker, settings.router.usage_poll_s)
         webhook_steps = () if webhooks is None else ((webhooks.step, WEBHOOK_INTERVAL_S),)
         background = Background(
-            store=self.store, pool=pool, tokens=tokens, keys=keys, catalog=catalog, codex=codex, audit=audit, clock=clock,
-            observer=observer, connections=self.connections, running=running, worker=worker, away=sharing.away,
+            store=self.store, pool=pool, tokens=tokens, keys=keys, catalog=catalog, codex=codex, audit=audit,
+            clock=clock, observer=observer, connections=self.connections, running=running, worker=worker,
+            away=sharing.away,
             parting=(book.flush,),
             beside=(
                 (onboard, ONBOARD_INTERVAL_S),
