@@ -33,21 +33,19 @@ RawHeader = tuple[bytes, bytes]
 
 _INVALID: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
-_UNKNOWN: Final = "authentication_error"
-_FORBIDDEN: Final = "permission_error"
 
 CODES: Final[dict[str, tuple[int, str]]] = {
     "invalid_json": (400, _INVALID),
     "invalid_request": (400, _INVALID),
     "invalid_encrypted_content": (400, _INVALID),
-    "invalid_api_key": (401, _UNKNOWN),
-    "not_signed_in": (401, _UNKNOWN),
-    "wrong_credentials": (401, _UNKNOWN),
-    "code_required": (401, _UNKNOWN),
-    "link_invalid": (401, _UNKNOWN),
-    "forbidden": (403, _FORBIDDEN),
-    "csrf_failed": (403, _FORBIDDEN),
-    "https_required": (403, _FORBIDDEN),
+    "invalid_api_key": (401, "authentication_error"),
+    "not_signed_in": (401, "authentication_error"),
+    "wrong_credentials": (401, "authentication_error"),
+    "code_required": (401, "authentication_error"),
+    "link_invalid": (401, "authentication_error"),
+    "forbidden": (403, "permission_error"),
+    "csrf_failed": (403, "permission_error"),
+    "https_required": (403, "permission_error"),
     "not_found": (404, _INVALID),
     "model_not_found": (404, _INVALID),
     "method_not_allowed": (405, _INVALID),

@@ -29,7 +29,7 @@ from tests.gateway.admin.test_routes import expected, someone
 
 pytestmark = pytest.mark.slow
 load_all_checks()
-CHECKED = [
+CHECKED: Any = [
     CHECKS.get_one(name)
     for name in (
         "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
@@ -43,7 +43,7 @@ WAYS = [(one, GenerationMode.POSITIVE) for one in ROUTES] + [(one, GenerationMod
 LESSER = (Role.ADMIN, Role.AUDITOR, Role.MEMBER, "bound admin", "admin key", "relay key", "nobody")
 
 
-async def asked(route: Route, case: Case, who: Role | str, *, own_id: bool) -> tuple[Line, str]:
+async def asked(route: Route, case: Case[Any], who: Role | str, *, own_id: bool) -> tuple[Line, str]:
     """One example in a house of its own; the answer and the path that was asked for."""
     house = await House().furnish()
     await house.person("the-first", Role.OWNER)
@@ -59,7 +59,7 @@ async def asked(route: Route, case: Case, who: Role | str, *, own_id: bool) -> t
     return line, path
 
 
-def checked(case: Case, line: Line, path: str) -> None:
+def checked(case: Case[Any], line: Line, path: str) -> None:
     request = httpx.Request(case.method, f"http://{HOST}{quote(path)}")
     headers = [(name, value) for name, value in line.messages[0]["headers"]]
     response = httpx.Response(line.status, headers=headers, content=line.body, request=request)
@@ -74,7 +74,7 @@ def test_what_the_document_says_is_what_an_owner_meets(route: Route, mode: Gener
 
     @settings(max_examples=3, phases=PHASES, **QUIET)  # type: ignore[arg-type]
     @given(case=operation.as_strategy(generation_mode=mode))
-    def run(case: Case) -> None:
+    def run(case: Case[Any]) -> None:
         line, path = asyncio.run(asked(route, case, Role.OWNER, own_id=len(seen) % 2 == 0))
         seen.append(line.status)
         if "{id}" not in route.path or path.count("/") == route.path.count("/"):
@@ -118,7 +118,7 @@ def run_as(who: Role | str, route: Route) -> None:
 
     @settings(max_examples=2, phases=PHASES, **QUIET)  # type: ignore[arg-type]
     @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
-    def run(case: Case) -> None:
+    def run(case: Case[Any]) -> None:
         line, _ = asyncio.run(asked(route, case, who, own_id=True))
         assert line.status < 500
         if wanted in (401, 403):
