@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,9 @@ from auth.errors import CredentialError
 from ops.cli.options import common
 from ops.cli.output import data, fail, moment, say
 from ops.cli.session import Session, run
-from store.records import Account, HealthRecord, WindowRecord
+from store.records import Account, HealthRecord
 from upstream.errors import UpstreamError
 from upstream.types import AccountUsage
-
-_PASSING = frozenset({"usage_limit", "rate_limited", "rate_limited_bare"})
 
 
 @click.command("import")
@@ -96,17 +94,17 @@ def probe(config: Path | None, account: str, *, as_json: bool) -> None:
     """Ask the upstream how the account stands; a rest that has no ground any more is ended."""
 
     async def body(session: Session) -> dict[str, Any]:
+        from gateway.admin.probing import probe as ask
         from ops.cli.outside import outside
 
         found = await session.account(account)
         try:
             async with session.act("account.probe", found.id) as detail, outside(session) as parts:
-                report = await parts.codex.usage(found, await parts.tokens.get(found))
-                ended = await _note(session, found, report)
-                detail.update(allowed=report.allowed, ended=len(ended))
+                asked = await ask(session.store, parts.tokens, parts.codex, found, session.clock)
+                detail.update(allowed=asked.report.allowed, ended=len(asked.ended))
         except (UpstreamError, CredentialError) as error:
             fail(f"{error}; codex-relay accounts why {account}")
-        return _report(found, report, ended)
+        return _report(found, asked.report, asked.ended)
 
     shown = run(config, body)
     if as_json:
@@ -118,26 +116,6 @@ def probe(config: Path | None, account: str, *, as_json: bool) -> None:
         click.echo(f"  {window['name']}: {window['used_percent']:.0f} % used, resets {moment(window['resets_at_s'])}")
     for cause in shown["ended_rests"]:
         click.echo(f"  ended a rest: {cause}")
-
-
-async def _note(session: Session, account: Account, report: AccountUsage) -> list[HealthRecord]:
-    """Puts the windows on record and ends rests that the report contradicts; the workers hear of both."""
-    now_s = session.clock.now_s()
-    windows = [
-        WindowRecord(account.id, one.name, one.used_percent, one.window_minutes, one.resets_at_s, now_s)
-        for one in report.windows
-    ]
-    ended: list[HealthRecord] = []
-    if report.allowed and not report.limit_reached:
-        known = (await session.store.changes(0)).health
-        ended = [
-            replace(one, until_s=now_s, next_probe_s=None, updated_at_s=now_s, evidence="the upstream allows it again")
-            for one in known
-            if one.account_id == account.id and one.scope == "account" and one.kind == "cooldown"
-            and one.cause in _PASSING and one.until_s > now_s
-        ]  # fmt: skip
-    await session.store.publish(ended, windows)
-    return ended
 
 
 def _report(account: Account, report: AccountUsage, ended: Sequence[HealthRecord]) -> dict[str, Any]:
