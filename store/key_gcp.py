@@ -43,7 +43,7 @@ class _Answer(msgspec.Struct):
     ciphertext: str = ""
     plaintext: str = ""
     ciphertextCrc32c: str = ""  # noqa: N815 - Google's name
-    plaintextCrc32c: str = ""  # noqa: N815
+    plaintextCrc32c: str = ""  # noqa: N815 - the same
 
 
 class GcpService:

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from ops.clock import SystemClock
+from store.base import Store
 from store.keyfile import FileKeys
 from store.records import AuditRecord, Document, Secret
 from store.sealed import SealedRow, SealedRows
@@ -55,7 +56,7 @@ async def open_under(path: Path, keys: FileKeys) -> SqliteStore:
     return await SqliteStore.open(path, Vault(keys.load(), keys, QUICK), busy_timeout_s=5.0, verify=False)
 
 
-async def fill(store: SqliteStore) -> None:
+async def fill(store: Store) -> None:
     """What FILLED counts."""
     for number in range(ACCOUNTS):
         refresh = Secret(f"refresh-{number}")
@@ -70,7 +71,7 @@ async def fill(store: SqliteStore) -> None:
     await tasks.append_log([LogLine("task1", 1, b"line one"), LogLine("task1", 1, b"line two")])
 
 
-async def read_everything(store: SqliteStore) -> None:
+async def read_everything(store: Store) -> None:
     """Opens every sealed value by the calls that the gateway uses. Raises SealBroken."""
     for number in range(ACCOUNTS):
         found = await store.credential(f"a{number}")

@@ -82,7 +82,7 @@ def test_a_key_that_is_not_there_is_named(endpoint: str, admin: Any) -> None:
 def test_refusals_that_the_server_here_does_not_know_are_told_apart(
     endpoint: str, admin: Any, code: str, cause: str
 ) -> None:
-    from botocore.stub import Stubber
+    from botocore.stub import Stubber  # type: ignore[import-untyped]
 
     asked = service(endpoint, "alias/relay")
     with Stubber(asked._client) as stub:

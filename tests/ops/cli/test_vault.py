@@ -39,8 +39,8 @@ def test_a_new_key_takes_over_and_the_old_one_is_retired(cli: Cli) -> None:
     actions = [line["action"] for line in cli.json("audit", "search", "--action", "vault.*")]
     assert actions[-1] == "vault.retire"
     assert "vault.rotate" in actions
-    for words in (("vault", "status"), ("vault", "rotate"), ("audit", "search")):
-        output = cli.run(*words).output
+    for shown in (("vault", "status"), ("vault", "rotate"), ("audit", "search")):
+        output = cli.run(*shown).output
         for key in (*keys_in(cli.folder / "data/vault.key"), *keys_in(kept)):
             assert key not in output
 
