@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -309,6 +311,7 @@ async def test_our_authorize_address_is_the_one_that_codex_opens(codex_cli: Code
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
     assert process.stdout is not None
     shown: list[str] = []
@@ -319,8 +322,9 @@ async def test_our_authorize_address_is_the_one_that_codex_opens(codex_cli: Code
                 if "/oauth/authorize?" in shown[-1]:
                     break
     finally:
-        if process.returncode is None:
-            process.kill()
+        # the script starts the binary as a child of its own, which would go on listening
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
     if not shown or "/oauth/authorize?" not in shown[-1]:
         pytest.skip(f"codex login did not print its address; is port 1455 taken? it said: {shown[-3:]}")
