@@ -50,8 +50,7 @@ class FleetLimits:
             if not counts.has(lot):
                 wait_s = min(max(counts.stand(lot)[1] - self._clock.monotonic_s(), 0.0), float(MINUTE_S))
                 raise LimitExceeded("requests", scope_of(lot.name), lot.limit, wait_s)
-        for lot in lots.all:
-            counts.take(lot)
+        counts.use(lots.all)
         if not lots.places:
             return Admission(None, ())
         return Admission(lambda _: self._give_back(lots.places), ())

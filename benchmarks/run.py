@@ -22,13 +22,13 @@ if not __package__:  # run as a file: the folder of this file must not hide the 
     sys.path.pop(0)
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import accounting, report, scenarios, services, soak
+from benchmarks import accounting, fleet, report, scenarios, services, soak
 from benchmarks.load import Generator
 from benchmarks.machine import facts, placement, raise_file_limit
 from benchmarks.scenarios import Bench, Result
 from benchmarks.services import CannotRun, GatewayRun, Service
 
-SCENARIOS = ("small", "burst", "paced", "many", "body", "first", "soak", "books")
+SCENARIOS = ("small", "burst", "paced", "many", "body", "first", "fleet", "soak", "books")
 STREAMS = 2000
 SPARE_FILES = 500
 
@@ -40,6 +40,7 @@ class Stage:
     bench: Bench
     no_hold: Service
     book: GatewayRun | None
+    proxy_cpu: int = 0
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -83,7 +84,7 @@ def stage(given: argparse.Namespace, say: Callable[[str], None]) -> Iterator[Sta
             extra = {"CODEX_RELAY_ROUTER__COMMIT_HOLD_MS": "0"}
             other = stack.enter_context(services.gateway(private, where.proxy_cpu, mock, extra))
             ours, no_hold = book.service, replace(other.service, name="gateway, commit_hold_ms 0")
-        yield Stage(Bench(generator, nginx, ours, mock, given.quick, given.pairs, say), no_hold, book)
+        yield Stage(Bench(generator, nginx, ours, mock, given.quick, given.pairs, say), no_hold, book, where.proxy_cpu)
 
 
 def run(given: argparse.Namespace, stage_: Stage, say: Callable[[str], None]) -> list[Result]:
@@ -98,6 +99,8 @@ def run(given: argparse.Namespace, stage_: Stage, say: Callable[[str], None]) ->
         "body": lambda: scenarios.ratio(bench, scenarios.BODY),
         "first": lambda: scenarios.first_event(bench, stage_.no_hold),
     }
+    if stage_.book is not None:
+        parts["fleet"] = lambda: _fleet(bench, stage_.proxy_cpu)
     if given.soak:
         parts["soak"] = lambda: soak.soak(bench, given.soak)
     if (book := stage_.book) is not None:
@@ -114,6 +117,11 @@ def run(given: argparse.Namespace, stage_: Stage, say: Callable[[str], None]) ->
     if streams < STREAMS:
         results[-1].notes.append(f"open files are limited: {streams} streams instead of {STREAMS}; raise ulimit -n")
     return results
+
+
+def _fleet(bench: Bench, proxy_cpu: int) -> Result:
+    with fleet.hot_gateway(bench.direct, proxy_cpu) as hot:
+        return fleet.cost(bench, hot.service)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -116,7 +116,7 @@ def ratio(bench: Bench, scenario: Scenario) -> Result:
     """The ratio of CPU, median over the pairs."""
     load = scenario.quick if bench.quick else scenario.full
     warm(bench, load)
-    pairs, notes = _pairs(bench, load, scenario.quick_pairs if bench.quick else bench.pairs)
+    pairs, notes = pairs_of(bench, load, scenario.quick_pairs if bench.quick else bench.pairs)
     ours = [scenario.figure(pair[1]) for pair in pairs]
     theirs = [scenario.figure(pair[0]) for pair in pairs]
     spread = Spread.of([one / max(other, 1e-9) for one, other in zip(ours, theirs, strict=True)])
@@ -140,7 +140,7 @@ def many(bench: Bench, streams: int) -> Result:
         "5k", "40:50:1" if bench.quick else "240:50:1", streams, requests=streams, ramp_s=2 if bench.quick else 5
     )
     warm(bench, Load("5k", "1:0:1", 8, seconds=0.5))
-    pairs, notes = _pairs(bench, load, 3 if bench.quick else bench.pairs)
+    pairs, notes = pairs_of(bench, load, 3 if bench.quick else bench.pairs)
     late = Spread.of([theirs and ours.ms("lag", "p99") / theirs for ours, theirs in _lags(pairs)])
     peak = max(pair[1].peak_mb for pair in pairs)
     failures = sum(pair[1].failures for pair in pairs)
@@ -201,7 +201,7 @@ def warm(bench: Bench, load: Load) -> None:
         bench.generator.run(service, short)
 
 
-def _pairs(bench: Bench, load: Load, wanted: int) -> tuple[list[tuple[Row, Row]], list[str]]:
+def pairs_of(bench: Bench, load: Load, wanted: int) -> tuple[list[tuple[Row, Row]], list[str]]:
     """nginx and gateway in turn; a pair that the machine disturbed is run again, a few times at most."""
     extra = QUICK_EXTRA_PAIRS if bench.quick else EXTRA_PAIRS
     steady: list[tuple[Row, Row]] = []

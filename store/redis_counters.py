@@ -128,9 +128,15 @@ class LeasedCounts:
         """Takes one; False, with nothing taken, when there is none."""
         if not self.has(lot):
             return False
-        lot.used += 1
-        lot.touched_s = self._clock.monotonic_s()
+        self.use((lot,))
         return True
+
+    def use(self, lots: Iterable[Lot]) -> None:
+        """Takes one of each; :meth:`has` has just said of all of them that it is there."""
+        now_s = self._clock.monotonic_s()
+        for lot in lots:
+            lot.used += 1
+            lot.touched_s = now_s
 
     def give_back(self, lot: Lot) -> None:
         """A stream has ended, or a request was not made after all."""
