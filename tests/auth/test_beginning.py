@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,13 @@ ADDRESS = IssuerAddress(ISSUER, "client")
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anybody_is_asked(change: dict[str, str], code: str) -> None:
-    given = {"kind": "device", "requested_by": "admin:ann", "pool": None, "label": None, "expect": None} | change
+    given: dict[str, Any] = {
+        "kind": "device",
+        "requested_by": "admin:ann",
+        "pool": None,
+        "label": None,
+        "expect": None,
+    } | change
     with pytest.raises(LoginInvalid) as caught:
         wanted(**given)
     assert caught.value.code == code
