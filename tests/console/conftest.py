@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,10 +41,14 @@ class Stage:
         await self.page.get_by_label("Name").fill("ada")
         await self.page.get_by_label("Password").fill(PASSWORD)
         await self.page.get_by_role("button", name="Sign in").click()
-        await self.page.get_by_role("button", name="Sign out", include_hidden=True).wait_for(state="attached")
+        await self.page.get_by_role("button", name="Sign out", exact=True, include_hidden=True).wait_for(
+            state="attached"
+        )
         if path:
             await self.open(path)
-            await self.page.get_by_role("button", name="Sign out", include_hidden=True).wait_for(state="attached")
+            await self.page.get_by_role("button", name="Sign out", exact=True, include_hidden=True).wait_for(
+                state="attached"
+            )
         return self.page
 
 
@@ -66,17 +69,17 @@ async def served(app: Any) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def stage(folder: Path, api: FakeApi | None = None, **options: Any) -> AsyncIterator[Stage]:
+async def stage(api: FakeApi | None = None, **options: Any) -> AsyncIterator[Stage]:
     api = api or FakeApi(accounts=house())
-    async with served(console_with(api)) as url, running_browser(folder, **options) as browser:
+    async with served(console_with(api)) as url, running_browser(**options) as browser:
         yield Stage(api, url, browser)
 
 
 @pytest.fixture
-def staged(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Stage]]:
+def staged() -> Callable[..., AbstractAsyncContextManager[Stage]]:
     """``async with staged(api, scheme="dark", width=360) as stage``."""
 
     def opened(api: FakeApi | None = None, **options: Any) -> AbstractAsyncContextManager[Stage]:
-        return stage(tmp_path, api, **options)
+        return stage(api, **options)
 
     return opened

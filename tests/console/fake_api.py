@@ -6,6 +6,7 @@ list of the calls that were made. Roles are held to auth.roles, so that a page t
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
@@ -218,7 +219,7 @@ def _answered(
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     cookies = dict(re.findall(r"([\w-]+)=([^;]*)", headers.get(b"cookie", "")))
     given = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
-    api.calls.append((method, path, body))
+    api.calls.append((method, path, copy.deepcopy(body)))
     try:
         if (failure := api.fail_next.pop(path, None)) is not None:
             raise failure

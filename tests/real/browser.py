@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,19 +79,21 @@ class Browser:
 
 @contextlib.asynccontextmanager
 async def running_browser(
-    folder: Path,
     *,
     scheme: Literal["light", "dark"] = "light",
     width: int = 1280,
     height: int = 860,
     **options: Any,
 ) -> AsyncIterator[Browser]:
-    """A browser with a profile below ``folder``; it ends with the block. Skips (fails under CI) without Chromium."""
+    """A browser with a fresh profile; both end with the block. Skips (fails under CI) without Chromium.
+
+    The profile lies in a short path of its own: Chromium puts a socket there, whose path may have 108 bytes.
+    """
     if not CHROMIUM.exists():
         missing(f"Chromium is not installed; with it: {INSTALL}")
-    home = folder / "browser"
-    home.mkdir(parents=True, exist_ok=True)
-    async with async_playwright() as playwright:
+    async with contextlib.AsyncExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)))
+        playwright = await stack.enter_async_context(async_playwright())
         context = await playwright.chromium.launch_persistent_context(
             home / "profile",
             executable_path=CHROMIUM,
@@ -115,7 +118,7 @@ async def running_browser(
 
 
 @pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+async def browser() -> AsyncIterator[Browser]:
     """A light one of desktop size."""
-    async with running_browser(tmp_path) as running:
+    async with running_browser() as running:
         yield running

@@ -108,7 +108,7 @@ export function field(label, name, options = {}) {
 
 // A form that sends once, shows its failure beside the fields and puts the focus where the fault is.
 export function form({ fields, submit, send, cancel, cls = "", danger = false }) {
-  const problem = h("div", { class: "problem", role: "alert" });
+  const problem = h("div", { class: "problem" });
   const go = h("button", { type: "submit", class: danger ? "danger" : "primary" }, submit);
   const element = h("form", {
     class: `form ${cls}`, novalidate: true,

@@ -1,4 +1,5 @@
 // What do the API's words mean to a person? Codes of failures, states, roles, and who may do what.
+// The tables have no prototype: a word of somebody else's, such as "constructor", finds nothing in them.
 // The table of permissions repeats the server's (a test compares them); the server decides, this only hides.
 import { span } from "./format.js";
 
@@ -6,6 +7,7 @@ const READS = ["accounts.read", "tenants.read", "keys.read", "audit.read", "admi
 const WRITES = ["accounts.write", "tenants.write", "keys.write", "tasks.write"];
 
 export const PERMISSIONS = {
+  __proto__: null,
   owner: ["self", ...READS, ...WRITES, "admins.write"],
   admin: ["self", ...READS, ...WRITES],
   auditor: ["self", ...READS],
@@ -13,6 +15,7 @@ export const PERMISSIONS = {
 };
 
 export const ROLES = {
+  __proto__: null,
   owner: "Everything, other administrators included",
   admin: "Accounts, tenants, keys and sign-ins; no change of administrators",
   auditor: "Reads everything, changes nothing",
@@ -20,6 +23,7 @@ export const ROLES = {
 };
 
 export const STATES = {
+  __proto__: null,
   ready: ["Ready", "good"],
   cooling: ["Resting", "warn"],
   open: ["Out", "bad"],
@@ -29,6 +33,7 @@ export const STATES = {
 };
 
 export const CAUSES = {
+  __proto__: null,
   usage_limit: "The plan's window is full",
   rate_limited: "Asked to wait by the backend",
   rate_limited_bare: "Asked to slow down by the backend",
@@ -42,6 +47,7 @@ export const CAUSES = {
 };
 
 const ERRORS = {
+  __proto__: null,
   unreachable: "The gateway does not answer. Check the connection; nothing is known to have changed.",
   wrong_credentials: "The name, the password or the code is wrong.",
   code_required: "This administrator signs in with a one-time code. Enter the code of the authenticator app.",
@@ -83,6 +89,7 @@ export function explain(error) {
 }
 
 export const LOGIN_STATES = {
+  __proto__: null,
   pending: ["Waiting for you", "warn"],
   done: ["Done", "good"],
   failed: ["Failed", "bad"],
@@ -91,6 +98,7 @@ export const LOGIN_STATES = {
 };
 
 export const OUTCOMES = {
+  __proto__: null,
   imported: ["Added", "good"],
   updated: ["Updated", "good"],
   unchanged: ["Unchanged", "off"],
@@ -98,6 +106,7 @@ export const OUTCOMES = {
 };
 
 export const SCOPES = {
+  __proto__: null,
   relay: "Send model requests",
   tasks: "Run and read tasks",
   metrics: "Read the metrics",
@@ -109,5 +118,5 @@ export function windowName(window) {
   if (minutes === 300) return "5 hours";
   if (minutes === 10080) return "Weekly";
   if (minutes) return minutes % 1440 === 0 ? `${minutes / 1440} days` : minutes % 60 === 0 ? `${minutes / 60} hours` : `${minutes} min`;
-  return { primary: "5 hours", secondary: "Weekly" }[window.name] ?? window.name;
+  return { __proto__: null, primary: "5 hours", secondary: "Weekly" }[window.name] ?? window.name;
 }

@@ -82,11 +82,11 @@ function card(account, writes, took, load) {
       : account.windows.map(bar)),
     facts([
       ["Requests", count(account.requests)],
-      ["Tokens", h("span", { title: `${count(account.input_tokens)} in, ${count(account.output_tokens)} out` }, `${compact(account.input_tokens)} in · ${compact(account.output_tokens)} out`)],
+      ["In / out", h("span", { title: `${count(account.input_tokens)} input tokens, ${count(account.output_tokens)} output tokens` }, `${compact(account.input_tokens)} / ${compact(account.output_tokens)}`)],
       ["Refreshed", when(account.refreshed_at_s)],
       ["Token ends", when(account.access_expires_at_s)],
       account.refresh_state && account.refresh_state !== "ready" && ["Refresh", h("span", { class: "bad-text" },
-        { uncertain: "outcome unknown", spent: "used up" }[account.refresh_state] ?? said(account.refresh_state))],
+        { __proto__: null, uncertain: "outcome unknown", spent: "used up" }[account.refresh_state] ?? said(account.refresh_state))],
     ]),
     writes && actions(account, took, load));
 }

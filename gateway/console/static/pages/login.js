@@ -84,6 +84,7 @@ function callback(login, path, show, writes) {
 }
 
 const NEXT = {
+  __proto__: null,
   issuer_unreachable: "Check the gateway's way to the issuer, then begin again.",
   issuer_refused: "Begin again; the code or the consent was refused.",
   device_login_disabled: "Allow device codes in the account's security settings, or paste the address instead.",

@@ -71,7 +71,7 @@ function shownPools(pools, forecast, page) {
       const soon = known.dry_at_s - nowS() < 3600;
       return h("span", { class: soon ? "bad-text strong" : null }, when(known.dry_at_s, "both"));
     }],
-    ["Certainty", (one) => h("span", { class: "muted" }, { high: "good", low: "a guess: little is known yet" }[said_of.get(one.name)?.confidence] ?? "–")],
+    ["Certainty", (one) => h("span", { class: "muted" }, { __proto__: null, high: "good", low: "a guess: little is known yet" }[said_of.get(one.name)?.confidence] ?? "–")],
   ], pools);
 }
 

@@ -50,7 +50,7 @@ function browser(text) {
   const name = /(Edg|OPR|Firefox|Chrome|Safari)[a-z]*\/(\d+)/i.exec(text ?? "");
   const system = /(Windows|Mac OS X|Android|iPhone|iPad|Linux)/.exec(text ?? "");
   if (!name) return (text ?? "").slice(0, 80) || "unknown";
-  return `${{ Edg: "Edge", OPR: "Opera" }[name[1]] ?? name[1]} ${name[2]}${system ? ` on ${system[1].replace(" OS X", "")}` : ""}`;
+  return `${{ __proto__: null, Edg: "Edge", OPR: "Opera" }[name[1]] ?? name[1]} ${name[2]}${system ? ` on ${system[1].replace(" OS X", "")}` : ""}`;
 }
 
 function password() {
