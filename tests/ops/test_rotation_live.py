@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ops.simulator import SimulatorConfig, running_simulator
-from tests.ops.processes import COMMAND, Serving, relay, serving
+from tests.ops.processes import COMMAND, Serving, relay, serving, until
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +27,7 @@ class Traffic:
         self.codes: list[str | None] = []
 
     async def __aenter__(self) -> Traffic:
+        await until(lambda: len(self._gateway.worker_pids) == 2)
         async with contextlib.AsyncExitStack() as stack:
             # only one client may be looking for its worker: the others are stopped while it does
             clients = [await stack.enter_async_context(self._gateway.client_of(index)) for index in (0, 0, 1, 1)]
@@ -62,6 +63,7 @@ async def vault(gateway: Serving, *words: str) -> dict[str, object]:
 async def test_a_rotation_under_traffic_fails_no_request_and_leaves_no_row_behind(tmp_path: Path) -> None:
     """Rotate twice and retire twice while both workers relay, refresh and audit; then start afresh on the last key."""
     async with running_simulator(SimulatorConfig()) as simulator, serving(tmp_path, simulator, "--workers", "2") as two:
+        await until(lambda: len(two.worker_pids) == 2)
         pids = dict(two.worker_pids)
         async with Traffic(two) as traffic:
             for _ in range(2):
@@ -84,6 +86,7 @@ async def test_a_rotation_under_traffic_fails_no_request_and_leaves_no_row_behin
         assert set(traffic.codes) == {None}
         assert answers > 60
         assert two.worker_pids == pids
+        assert two.logged("worker_died") == []
         assert two.logged("store_unavailable") == []
         assert two.logged("vault_keys_unreadable") == []
         two.process.terminate()
