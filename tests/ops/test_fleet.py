@@ -62,6 +62,29 @@ async def test_the_four_obey_rests_share_turns_and_exchange_a_token_once(
         assert simulator.state.counts["responses"] == before + 12
 
 
+async def test_a_conversation_and_an_idempotency_key_are_known_on_the_other_replica(
+    tmp_path: Path, simulator: RunningSimulator, redis: RedisServer
+) -> None:
+    """The wish of a conversation, the owner of sealed reasoning, and a call that was made already."""
+    async with fleet(tmp_path, simulator, redis) as four, AsyncExitStack() as stack:
+        here, there = [await stack.enter_async_context(four.client_of(n)) for n in (0, 3)]
+        for turn in range(6):
+            one = await relay(here, prompt_cache_key=f"thread-{turn}")
+            await asyncio.sleep(0.1)
+            assert (await relay(there, prompt_cache_key=f"thread-{turn}")).account == one.account
+        for _ in range(4):
+            sealed = await relay(here, "sim:reasoning,events=1", include=["reasoning.encrypted_content"])
+            items = next(e.json["response"]["output"] for e in sealed.events if e.type == "response.completed")
+            body = {"model": "gpt-5.5", "stream": True, "input": [*items, {"role": "user", "content": "two"}]}
+            follow = await there.post("/v1/responses", json=body)
+            assert follow.headers["x-relay-account"] == sealed.account
+            assert "x-relay-moved" not in follow.headers
+        call = {"headers": {"idempotency-key": "once"}, "json": {"model": "gpt-5.5", "input": "hello"}}
+        answers = await asyncio.gather(*(client.post("/v1/responses", **call) for client in (here, there)))
+        assert sorted(answer.status_code for answer in answers) == [200, 409]
+        assert (await there.post("/v1/responses", **call)).status_code == 409
+
+
 async def test_limits_hold_in_sum_over_four_processes(
     tmp_path: Path, simulator: RunningSimulator, redis: RedisServer
 ) -> None:
