@@ -151,7 +151,8 @@ async def test_pasted_documents_are_told_apart(staged: Staged) -> None:
         page = await stage.open("/sign-in")
         cases = {
             "": 0, '{"a": 1}': 1, '[{"a": 1}, {"b": 2}]': 2, '{"a": "}{"} {"b": "\\"}"}': 2, "{} {} , {}": 3,
-            "rubbish": 1, "{} rubbish": 1, '{"a": ': 1, "}{": 1, '{"a"} {"b": 1}': 1,
+            "rubbish": 1,
+            "[]": 1, "{} rubbish": 1, '{"a": ': 1, "}{": 1, '{"a"} {"b": 1}': 1,
         }  # fmt: skip
         found = await page.evaluate(
             "all => import('/console/static/documents.js').then(d => all.map(one => d.split(one).length))", list(cases)

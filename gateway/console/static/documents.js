@@ -8,7 +8,7 @@ export function split(text) {
   const trimmed = text.trim();
   if (trimmed === "") return [];
   const whole = parsed(trimmed);
-  if (Array.isArray(whole)) return whole.map((one) => JSON.stringify(one));
+  if (Array.isArray(whole) && whole.length > 0) return whole.map((one) => JSON.stringify(one));
   if (whole !== undefined) return [trimmed];
   const parts = objects(trimmed);
   return parts.length > 0 && parts.every((part) => parsed(part) !== undefined) ? parts : [trimmed];
