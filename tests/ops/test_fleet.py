@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -79,7 +80,7 @@ async def test_a_conversation_and_an_idempotency_key_are_known_on_the_other_repl
             follow = await there.post("/v1/responses", json=body)
             assert follow.headers["x-relay-account"] == sealed.account
             assert "x-relay-moved" not in follow.headers
-        call = {"headers": {"idempotency-key": "once"}, "json": {"model": "gpt-5.5", "input": "hello"}}
+        call: dict[str, Any] = {"headers": {"idempotency-key": "once"}, "json": {"model": "gpt-5.5", "input": "hello"}}
         answers = await asyncio.gather(*(client.post("/v1/responses", **call) for client in (here, there)))
         assert sorted(answer.status_code for answer in answers) == [200, 409]
         assert (await there.post("/v1/responses", **call)).status_code == 409
