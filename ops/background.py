@@ -92,6 +92,12 @@ class Unsent:
         _drop(self.placements, placements)
 
 
+def _name(step: Callable[[], Awaitable[None]]) -> str:
+    """What the log calls a step: two parts that are both called ``step`` must not share a name."""
+    name = getattr(step, "__name__", "step")
+    return str(getattr(step, "__qualname__", name)) if name == "step" else name
+
+
 def _bound(kept: dict[K, V]) -> None:
     while len(kept) > UNSENT_MAX:
         del kept[next(iter(kept))]
@@ -180,7 +186,7 @@ class Background:
 
     async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
         """One round of a loop that nothing may end; a store that is away is told of once, and when it is back."""
-        log, name = get_logger(), getattr(step, "__name__", "step")
+        log, name = get_logger(), _name(step)
         try:
             await step()
         except StoreError as error:

@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 
 from ops.cli.output import fail, say
 from ops.clock import Clock
-from ops.house_fleet import with_hot
-from ops.house_store import keys_of
 from ops.settings import Settings
 from store.base import Store
 from store.open import StoreKind, prepare_key, store_kind
@@ -21,6 +19,9 @@ async def open_store(settings: Settings, clock: Clock) -> AsyncIterator[Store]:
 
     The first command on an empty folder makes the key, as the first start would.
     """
+    from ops.house_fleet import with_hot
+    from ops.house_store import keys_of
+
     if store_kind(settings.store.url) is StoreKind.MEMORY:
         fail("setting store.url is memory://, which no other process sees; set it to sqlite:///PATH")
     values = settings.store
