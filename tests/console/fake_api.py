@@ -35,7 +35,7 @@ class Refusal(Exception):
 
 @dataclass
 class FakeApi:
-    """``calls`` are (method, path, body); ``fail_next`` is raised by the next call of that path, once."""
+    """``calls`` are (method, path, body); ``fail_next`` is raised by the next call of that path (or "POST /path"), once."""
 
     role: Role = Role.OWNER
     oidc: bool = False
@@ -221,7 +221,7 @@ def _answered(
     given = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
     api.calls.append((method, path, copy.deepcopy(body)))
     try:
-        if (failure := api.fail_next.pop(path, None)) is not None:
+        if (failure := api.fail_next.pop(f"{method} {path}", None) or api.fail_next.pop(path, None)) is not None:
             raise failure
         status, found = answer(api, method, path, body, given, Asked(cookies.get(COOKIE), headers))
     except Refusal as refusal:

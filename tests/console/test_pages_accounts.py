@@ -66,6 +66,20 @@ async def test_a_login_can_be_cancelled_and_tells_how_it_failed(staged: Staged) 
         stage.browser.check()
 
 
+async def test_who_asks_twice_goes_on_with_the_open_one(staged: Staged) -> None:
+    api = FakeApi(logins=[login("login_77", "device"), login("login_78", "callback") | {"authorize_url": None}])
+    async with staged(api) as stage:
+        page = await stage.sign_in("/accounts/add")
+        message = "You have such a login open already (login_77); complete it or cancel it first"
+        api.fail_next["POST /logins"] = Refusal(409, "conflict", message)
+        await page.get_by_role("button", name="Get a code").click()
+        await expect(page.get_by_text("QX7F-3M2KD")).to_be_visible()
+        assert page.url.endswith("login=login_77")
+        await stage.open("/accounts/add?login=login_78")
+        await expect(page.get_by_text("only the session that began it can finish it")).to_be_visible()
+        stage.browser.check()
+
+
 async def test_an_account_is_brought_in_by_the_pasted_address(staged: Staged) -> None:
     async with staged(FakeApi()) as stage:
         page = await stage.sign_in("/accounts/add")

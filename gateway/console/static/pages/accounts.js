@@ -92,7 +92,8 @@ function card(account, writes, took, load) {
 }
 
 function why(account) {
-  if (account.state === "ready" && account.blocks.length === 0) return null;
+  const reasons = account.reasons.filter((text) => !text.startsWith("nothing:")); // what the gateway says of a ready one
+  if (account.blocks.length === 0 && reasons.length === 0) return null;
   return h("div", { class: "why" },
     account.blocks.map((block) => h("p", {},
       CAUSES[block.cause] ?? said(block.cause),
@@ -100,8 +101,8 @@ function why(account) {
       block.until_at_s !== null && [", until ", when(block.until_at_s, "both")],
       block.next_probe_at_s !== null && [", tried again ", when(block.next_probe_at_s)],
       block.evidence && h("span", { class: "evidence muted" }, said(block.evidence)))),
-    account.blocks.length === 0 && account.reasons.map((text) => h("p", {}, said(text))),
-    account.blocks.length > 0 && account.reasons.length > 0 && h("details", {}, h("summary", {}, "In full"), account.reasons.map((text) => h("p", {}, said(text)))));
+    account.blocks.length === 0 && reasons.map((text) => h("p", {}, said(text))),
+    account.blocks.length > 0 && reasons.length > 0 && h("details", {}, h("summary", {}, "In full"), reasons.map((text) => h("p", {}, said(text)))));
 }
 
 function actions(account, took, load) {

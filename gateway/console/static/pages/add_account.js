@@ -71,10 +71,20 @@ function begin(page, kind) {
       field("Expected account", "expect", { value: page.query.get("expect") ?? "", maxlength: 254, placeholder: "ada@example.com", hint: "E-mail address or account id. When given, any other account is refused." }),
     ],
     send: async (data) => {
-      const login = await post("/logins", { kind, ...given(data, ["pool", "label", "expect"]) });
+      const login = await post("/logins", { kind, ...given(data, ["pool", "label", "expect"]) }).catch((error) => open(page, error));
       await page.go(`/console/accounts/add?${new URLSearchParams({ login: login.id })}`);
     },
   });
+}
+
+// Somebody who asks twice for the same gets the one that he left open.
+async function open(page, error) {
+  if (error.code !== "conflict") throw error;
+  const { items } = await get("/logins", { signal: page.signal });
+  const found = items.find((one) => one.state === "pending" && error.message.includes(one.id));
+  if (!found) throw error;
+  toast("You have this sign-in open already: go on with it, or cancel it");
+  return found;
 }
 
 async function waiting(page) {

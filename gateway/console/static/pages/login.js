@@ -46,6 +46,7 @@ export async function showLogin(page, id) {
 }
 
 function device(login) {
+  if (!login.user_code) return notice("info", "It is under way. The code is shown to those who may add accounts.");
   return [
     h("ol", { class: "steps" },
       h("li", {}, "Open this page on any machine and sign in with the account that is to be added:",
@@ -58,6 +59,7 @@ function device(login) {
 }
 
 function callback(login, path, show, writes) {
+  if (!login.authorize_url) return notice("info", "It is under way. The link is shown to those who may add accounts, and only the session that began it can finish it.");
   return [
     h("ol", { class: "steps" },
       h("li", {}, "Open this link in a browser and sign in with the account that is to be added:",

@@ -49,8 +49,8 @@ function shownTiles(now) {
         const [name, kind] = STATES[state] ?? [state, "off"];
         return badge([`${number} ${seen(name).toLowerCase()}`, kind]);
       }))),
-    tile("Requests", count(now.requests_1h), "in the last hour"),
-    tile("Tokens", compact(now.tokens_1h), "in the last hour"),
+    tile("Requests", count(now.requests_1h), "this hour and the one before"),
+    tile("Tokens", compact(now.tokens_1h), "this hour and the one before"),
     tile("Gateway", seen(now.version), `${count(now.workers)} ${now.workers === 1 ? "worker" : "workers"}`),
   ];
 }

@@ -5,6 +5,15 @@ import { field, form, notice, Refused } from "../widgets.js";
 
 export const title = "Sign in";
 
+const SSO = {
+  __proto__: null,
+  no_role: "None of your groups has a role here. Ask an owner.",
+  disabled: "You are disabled here. Ask an owner.",
+  provider_unavailable: "The identity provider does not answer. Try again later.",
+  provider_refused: "The identity provider refused. Ask who runs it.",
+  state_used: "This sign-in was used or is too old. Begin it again.",
+};
+
 export async function render(page) {
   const offered = await get("/sign-in", { signal: page.signal });
   const next = page.nextPath();
@@ -36,7 +45,7 @@ export async function render(page) {
   });
   replace(page.body,
     page.query.get("ended") && notice("info", "Your session has ended. Sign in again to go on."),
-    page.query.get("error") && notice("bad", "Single sign-on did not let you in. Ask an owner whether your groups have a role here."),
+    page.query.get("error") && notice("bad", `Single sign-on did not let you in. ${SSO[page.query.get("error")] ?? "Try again; if it stays, the gateway's log has the reason."}`),
     offered.bootstrap_needed && notice("info", "There is no administrator yet. Run ", h("code", {}, "codex-relay admins bootstrap"),
       " on the gateway's machine and open the link that it writes into a file."),
     offered.password && open,
