@@ -15,6 +15,7 @@ from ops.cli.backup import backup, restore
 from ops.cli.check import config, doctor
 from ops.cli.keys import keys
 from ops.cli.run import demo, serve, simulator
+from ops.cli.sandbox import sandbox
 from ops.cli.tenants import tenants
 from ops.cli.vault import vault
 from ops.version import VERSION
@@ -32,7 +33,7 @@ def _to_standard_error(*_: Any) -> structlog.PrintLogger:
     return structlog.PrintLogger(sys.stderr)
 
 
-_PROCESSES = (serve, demo, simulator, doctor, config)
+_PROCESSES = (serve, demo, simulator, doctor, config, sandbox)
 _RECORDS = (accounts, tenants, keys, admins, audit, vault, backup, restore)
 for _command in (*_PROCESSES, *_RECORDS):
     root.add_command(_command)

@@ -107,9 +107,9 @@ def _wait(docker: Docker, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def base_tarball() -> Path:
-    """A minimal Debian with Python, made once per machine."""
-    tarball = CACHE / f"base-{BASE_RELEASE}.tar"
+def base_tarball(name: str = "base", packages: str = "python3,python3-venv") -> Path:
+    """A minimal Debian with ``packages``, made once per machine and ``name``."""
+    tarball = CACHE / f"{name}-{BASE_RELEASE}.tar"
     if tarball.is_file():
         return tarball
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def base_tarball() -> Path:
         command = [
             "debootstrap",
             "--variant=minbase",
-            "--include=python3,python3-venv",
+            f"--include={packages}",
             BASE_RELEASE,
             str(root),
             _mirror(),

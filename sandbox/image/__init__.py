@@ -1,0 +1,1 @@
+"""What goes into the agent image and what is run in it to see that it cannot get out."""
