@@ -48,6 +48,7 @@ _ATTEMPT_WORDS = {
 _PATH_CHARS = 200
 _FOREIGN = ("model", "path", "tenant", "account")
 """Fields of the line whose text is not ours: what clients, operators and upstreams named."""
+_LOOKED_AT = frozenset({"admin", "console"})
 _FOR_A_PERSON = frozenset({"upstream_blocked", "redirect"})
 """Faults that no retry mends: the edge blocks our network, or the backend has moved."""
 
@@ -119,7 +120,7 @@ class Observer:
                 input_tokens=usage.input_tokens if usage else 0,
                 output_tokens=usage.output_tokens if usage else 0,
             )
-        if self._audit is not None:
+        if self._audit is not None and not _only_looks(exchange):
             self._audit.record(
                 AuditRecord(
                     at_s=self._clock.now_s(),
@@ -197,6 +198,11 @@ class Observer:
             metrics.audit_dropped.inc(amount=audit.dropped - self._dropped)
             self._dropped = audit.dropped
         metrics.fold()
+
+
+def _only_looks(exchange: Exchange) -> bool:
+    """A page or a reading that an administrator was given is worth a log line; the audit log is for acts and calls."""
+    return exchange.route in _LOOKED_AT and exchange.method in ("GET", "HEAD") and exchange.status < 400
 
 
 def outcome_word(exchange: Exchange) -> str:

@@ -13,13 +13,14 @@ import os
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import httpx
 
 from auth.spool import Spool
 from auth.tokens import TokenSource
-from gateway.app import build_app
+from gateway.app import Endpoints, build_app
 from gateway.catalog import ModelCatalog
 from gateway.handshake import Handshake
 from gateway.info import ReadyEndpoint
@@ -32,11 +33,11 @@ from gateway.revocation import RunningRequests
 from ops.audit import AuditLog
 from ops.background import Background
 from ops.clock import Clock
-from ops.house_admin import Shared, with_admin
 from ops.house_fleet import Sharing, sharing_of
 from ops.house_front import endpoints_of, frames_of, metrics_app, metrics_endpoint, model_table
+from ops.house_late import LateDoors, Shared, with_late_doors
 from ops.house_logins import ONBOARD_INTERVAL_S, Entrance, entrance
-from ops.house_relay import codex_client, key_directory, pool_rules, token_source
+from ops.house_relay import codex_client, key_directory, pool_rules, task_budgets, token_source
 from ops.house_store import keys_of, spool_of
 from ops.house_watch import alerts_of, webhooks_of
 from ops.log import get_logger
@@ -140,6 +141,14 @@ async def _settle(gateway: Gateway, tasks: list[asyncio.Task[None]]) -> None:
         await gateway.audit.close()
 
 
+async def _doors(
+    endpoints: Endpoints, settings: Settings, shared: Shared, stack: contextlib.AsyncExitStack
+) -> Endpoints:
+    from ops.house_admin import with_admin  # noqa: PLC0415 - loaded when somebody knocks
+
+    return await with_admin(endpoints, settings, shared, stack)
+
+
 @dataclass(slots=True)
 class _Builder:
     """The parts in the order in which they need each other."""
@@ -168,17 +177,21 @@ class _Builder:
         catalog = ModelCatalog(codex, tokens, pool, model_table(settings), settings.models.cache_s, clock)
         running = RunningRequests(keys, clock)
         sharing = self.sharing
-        gates = Gates(sharing.limits, sharing.idempotency, running, observer.shed, sharing.gate)
+        budgets = task_budgets(settings, self.store, clock)
+        gates = Gates(sharing.limits, sharing.idempotency, running, observer.shed, sharing.gate, budgets)
         relay = self._relay(pool, tokens, codex, observer)
         readiness = Readiness(audit)
         frames = frames_of(settings, clock, keys, observer, audit)
         scrape = metrics_endpoint(settings, self.metrics)
         ready = ReadyEndpoint(self.store, readiness.reason, sharing.away)
         record = None if audit is None else audit.act
-        logins = entrance(settings, self.store, self.http, codex, clock, worker, record)
+        logins = entrance(settings, self.store, self.http, codex, clock, worker, record, webhooks)
         endpoints = endpoints_of(settings, clock, gates, relay, catalog, ready, scrape)
-        shared = Shared(self.store, keys, tokens, codex, logins, clock)
-        app, inflight = build_app(await with_admin(endpoints, settings, shared, stack), frames)
+        shared = Shared(self.store, keys, tokens, codex, logins, clock, lambda: max(len(sharing.members()), seat.count))
+        if settings.admin.enabled:
+            doors = LateDoors(partial(_doors, endpoints, settings, shared, stack), "ops.house_admin")
+            endpoints = with_late_doors(endpoints, doors)
+        app, inflight = build_app(endpoints, frames)
 
         async def onboard() -> None:
             await logins.onboarding.step()

@@ -7,21 +7,19 @@ shares nothing with the hot path but the process. With ``[admin] enabled = false
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import httpx
 
 from auth.admins import AdminDirectory
-from auth.keys import KeyDirectory
 from auth.oidc import CALLBACK_PATH, OidcPolicy, OidcSignIn
 from auth.passwords import Passwords
 from auth.roles import Role
 from auth.sessions import Sessions
 from auth.signin import SignIn
 from auth.throttle import LoginThrottle
-from auth.tokens import TokenSource
 from gateway.admin.access import Access
 from gateway.admin.accounts import Accounts, Outside
 from gateway.admin.acts import Acts
@@ -43,27 +41,14 @@ from gateway.admin.usage import Usage
 from gateway.app import Endpoints
 from gateway.console.app import ConsoleApp
 from ops.clock import Clock
-from ops.house_logins import Entrance
+from ops.house_late import Shared
 from ops.settings import Settings
 from ops.version import VERSION
 from store.base import Store
 from store.records import Secret
-from upstream.client import CodexClient
 from upstream.dial import tls_context
 
 OIDC_TIMEOUT_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What the process has anyway and the administrators use too."""
-
-    store: Store
-    keys: KeyDirectory
-    tokens: TokenSource
-    codex: CodexClient
-    entrance: Entrance
-    clock: Clock
 
 
 async def with_admin(
@@ -93,7 +78,7 @@ async def with_admin(
         **Tenants(store, acts, clock).handlers(),
         **Keys(store, acts, clock).handlers(),
         **Audit(store).handlers(),
-        **Overview(accounts, store, About(VERSION, settings.server.workers), clock).handlers(),
+        **Overview(accounts, store, About(VERSION, shared.workers), clock).handlers(),
         **Usage(store, clock).handlers(),
         **Forecasts(store, clock).handlers(),
         **Described(VERSION).handlers(),

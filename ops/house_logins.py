@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import httpx
@@ -15,6 +16,7 @@ from auth.login_book import OnboardingStore
 from auth.logins import Login
 from auth.oauth import OAuthClient
 from auth.onboarding import Onboarding, OnboardingRules
+from ops.alerts import Messages
 from ops.clock import Clock
 from ops.log import get_logger
 from ops.settings import Settings
@@ -65,8 +67,9 @@ def entrance(
     clock: Clock,
     worker: str,
     record: Record | None,
+    messages: Messages | None = None,
 ) -> Entrance:
-    """All of it for one process. ``record`` None: the audit log is off."""
+    """All of it for one process. ``record`` None: the audit log is off; ``messages`` hears of each login's end."""
     oauth = OAuthClient(http, settings.oauth.issuer, settings.oauth.client_id, settings.oauth.refresh_timeout_s)
     importer = importer_of(settings, store, codex, clock)
     onboarding = Onboarding(
@@ -77,11 +80,15 @@ def entrance(
         clock,
         OnboardingRules(settings.oauth.issuer, settings.oauth.client_id, worker),
         record=record,
-        ended=_tell,
+        ended=partial(_tell, messages),
     )
     return Entrance(importer, onboarding, oauth)
 
 
-def _tell(login: Login) -> None:
+def _tell(messages: Messages | None, login: Login) -> None:
     failure = login.failure.code if login.failure is not None else None
+    if messages is not None:
+        data = {"login": login.id, "account": login.account_id, "requested_by": login.requested_by, "failure": failure}
+        text = f"the login that {login.requested_by} asked for is {login.state.value}"
+        messages.send(f"login.{login.state.value}", text, data)
     get_logger().info("login_ended", login=login.id, state=login.state.value, account=login.account_id, failure=failure)

@@ -34,6 +34,7 @@ DECLARATIONS = {"__init__", "types", "errors", "base", "hooks", "engine", "task_
 
 COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "auth/proofs.py": ("tests/auth/test_signin.py", "data; every field is used and refused there"),
+    "gateway/error_codes.py": ("tests/test_architecture.py", "held against docs/errors.md"),
     "gateway/admin/acts.py": ("tests/gateway/admin/test_accounts.py", "acts are read back from the audit log"),
     "gateway/admin/answers.py": ("tests/gateway/admin/test_openapi.py", "data; every answer is held against it"),
     "gateway/admin/bodies.py": ("tests/gateway/admin/test_reading.py", "data; what it refuses is a table there"),
@@ -53,6 +54,7 @@ COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "ops/house_front.py": ("tests/flow/test_front_door.py", "what it builds is driven through the front door"),
     "ops/house_logins.py": ("tests/ops/cli/test_login.py", "what it builds brings accounts in"),
     "ops/house_fleet.py": ("tests/ops/test_fleet.py", "what it builds holds four processes together"),
+    "ops/house_late.py": ("tests/flow/test_admin_api.py", "every request of the admin API goes through it"),
     "ops/house_relay.py": ("tests/flow/test_quota_faults.py", "what it builds relays in every flow"),
     "ops/house_store.py": ("tests/ops/test_workers_serving.py", "workers that count together stand on it"),
     "ops/house_watch.py": ("tests/ops/test_watching.py", "an alert travels from a refusal to a receiver"),

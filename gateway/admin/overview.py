@@ -7,7 +7,7 @@ pool runs dry (gateway.admin.forecast).
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.admin.accounts import Accounts
@@ -25,7 +25,7 @@ class About:
     """What the process knows of itself."""
 
     version: str
-    workers: int
+    workers: Callable[[], int]
 
 
 class Overview:
@@ -56,7 +56,7 @@ class Overview:
                 tokens_1h=last.input_tokens + last.output_tokens,
                 pools=[_pool(name, every, told.dry_at_s) for name, told in foretold.items()],
                 version=self._about.version,
-                workers=self._about.workers,
+                workers=self._about.workers(),
             )
         )
 

@@ -298,3 +298,19 @@ async def test_audit_records_that_were_lost_are_counted_once() -> None:
     await connections.aclose()
     await desk.audit.close()
     await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "status", "kept"),
+    [("GET", "console", 200, 0), ("GET", "admin", 304, 0), ("GET", "admin", 403, 1), ("POST", "admin", 200, 1),
+     ("GET", "models", 200, 1)],
+)  # fmt: skip
+async def test_looking_at_pages_fills_no_audit_log(method: str, route: str, status: int, kept: int) -> None:
+    desk = Desk()
+    exchange = Exchange("req_1", method, "/x", 0.0, status=status)
+    exchange.route = route
+    desk.observer.finished(exchange)
+    assert desk.audit is not None
+    await desk.audit.close()
+    assert len(await desk.store.search_audit()) == kept
+    assert len(desk.lines.calls) == 1

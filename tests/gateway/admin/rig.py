@@ -161,7 +161,7 @@ class House:
             **Tenants(store, acts, clock).handlers(),
             **Keys(store, acts, clock).handlers(),
             **Audit(store).handlers(),
-            **Overview(accounts, store, About("1.2.3", 2), clock).handlers(),
+            **Overview(accounts, store, About("1.2.3", lambda: 2), clock).handlers(),
             **Usage(store, clock).handlers(),
             **Forecasts(store, clock).handlers(),
             **Described("1.2.3").handlers(),
