@@ -33,6 +33,9 @@ from store.records import ClientKey, Limits, Secret, Tenant
 
 PREFIX: Final = "at-cr-"
 SCOPES: Final = frozenset({"relay", "tasks", "metrics", "admin"})
+TASK_SCOPE: Final = "task"
+"""The only scope of a key that one attempt of a task holds: POST /v1/responses under a budget, and nothing else. No
+person can give it; auth.task_keys does."""
 PEPPER_NAME: Final = "pepper"
 PEPPER_BYTES: Final = 32
 MAX_DURATION_S: Final = 10 * 366 * 86_400.0
@@ -76,7 +79,7 @@ class KeyRing:
 
         Raises ValueError for a scope that does not exist.
         """
-        if unknown := scopes - SCOPES:
+        if scopes != {TASK_SCOPE} and (unknown := scopes - SCOPES):
             raise ValueError(f"unknown scope {min(unknown)!r}; there are {', '.join(sorted(SCOPES))}")
         key_id = "".join(secrets.choice(_ID_CHARS) for _ in range(_ID_LENGTH))
         plain = f"{PREFIX}{key_id}-" + "".join(secrets.choice(_SECRET_CHARS) for _ in range(_SECRET_LENGTH))

@@ -25,53 +25,14 @@ from typing import Any, Final
 import msgspec
 
 from auth.errors import AuthError, CredentialError, InvalidKey, LimitExceeded, NotConfigured
+from gateway import error_codes
 from gateway.exchange import Exchange
 from router.types import NoAccount, NoAccountReason
 from upstream.errors import FaultKind, UpstreamError
 
 RawHeader = tuple[bytes, bytes]
 
-_INVALID: Final = "invalid_request_error"
-_SERVER: Final = "server_error"
-
-CODES: Final[dict[str, tuple[int, str]]] = {
-    "invalid_json": (400, _INVALID),
-    "invalid_request": (400, _INVALID),
-    "invalid_encrypted_content": (400, _INVALID),
-    "invalid_api_key": (401, "authentication_error"),
-    "not_signed_in": (401, "authentication_error"),
-    "wrong_credentials": (401, "authentication_error"),
-    "code_required": (401, "authentication_error"),
-    "link_invalid": (401, "authentication_error"),
-    "forbidden": (403, "permission_error"),
-    "csrf_failed": (403, "permission_error"),
-    "https_required": (403, "permission_error"),
-    "not_found": (404, _INVALID),
-    "model_not_found": (404, _INVALID),
-    "method_not_allowed": (405, _INVALID),
-    "request_timeout": (408, _INVALID),
-    "conflict": (409, _INVALID),
-    "last_owner": (409, _INVALID),
-    "body_too_large": (413, _INVALID),
-    "uri_too_long": (414, _INVALID),
-    "unsupported_media_type": (415, _INVALID),
-    "upgrade_required": (426, _INVALID),
-    "usage_limit_reached": (429, "usage_limit_reached"),
-    "usage_not_included": (429, "usage_not_included"),
-    "rate_limited": (429, "rate_limit_error"),
-    "login_throttled": (429, "rate_limit_error"),
-    "insufficient_quota": (429, "insufficient_quota"),
-    "headers_too_large": (431, _INVALID),
-    "internal_error": (500, _SERVER),
-    "upstream_error": (502, _SERVER),
-    "upstream_blocked": (502, _SERVER),
-    "not_configured": (503, _SERVER),
-    "no_accounts": (503, _SERVER),
-    "overloaded": (503, _SERVER),
-    "draining": (503, _SERVER),
-    "store_unavailable": (503, _SERVER),
-    "upstream_timeout": (504, _SERVER),
-}
+CODES: Final[dict[str, tuple[int, str]]] = error_codes.TABLE
 """Code to (status, type). A code that is not here is the upstream's own word about the request: 400."""
 
 _CLIENT_CODE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
@@ -100,7 +61,7 @@ class GatewayError(Exception):
         allow: str | None = None,
     ) -> None:
         super().__init__(message)
-        known_status, self.type = CODES.get(code, (400, _INVALID))
+        known_status, self.type = CODES.get(code, (400, error_codes.INVALID))
         self.code = code
         self.message = message
         self.status = known_status if status is None else status
@@ -161,6 +122,11 @@ class GatewayError(Exception):
         return cls(
             "draining", "This gateway is shutting down. Try again now.", retry_after_s=_DRAIN_RETRY_S, close=True
         )
+
+    @classmethod
+    def budget_exhausted(cls, retry_after_s: float | None) -> GatewayError:
+        """``retry_after_s``: tokens that running calls hold may come back; None: they will not."""
+        return cls("budget_exhausted", "The task's budget of tokens is used up.", retry_after_s=retry_after_s)
 
     @classmethod
     def overloaded(cls) -> GatewayError:

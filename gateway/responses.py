@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from auth.errors import LimitExceeded
 from auth.fleet_limits import FleetLimits
+from auth.keys import TASK_SCOPE
 from auth.limits import Admission, CallerLimits
 from auth.types import Caller
 from gateway import idempotency
+from gateway.budget import TaskBudgets
 from gateway.departure import ClientGone, Receive
 from gateway.errors import GatewayError, from_limit
 from gateway.exchange import Exchange, exchange_of
@@ -32,16 +34,20 @@ from gateway.revocation import RunningRequests
 from gateway.streaming import StreamingRelay
 from gateway.whole import WholeRelay
 
+TASK_PATH: Final = "/v1/responses"
+
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """What a call passes before it is relayed. ``fleet``: what other hosts must agree to; None: there are none."""
+    """What a call passes before it is relayed. ``fleet``: what other hosts must agree to; None: there are none.
+    ``budgets``: those of tasks; None: a task's key opens nothing."""
 
     limits: CallerLimits | FleetLimits
     idempotency: IdempotencyGate
     running: RunningRequests
     on_shed: Callable[[str], None]
     fleet: FleetGate | None = None
+    budgets: TaskBudgets | None = None
 
 
 class ResponsesEndpoint:
@@ -58,7 +64,7 @@ class ResponsesEndpoint:
         exchange.route = "responses"
         if scope["method"] != "POST":
             raise _wrong_method(scope)
-        caller = caller_with(exchange, "relay")
+        caller = self._caller(exchange)
         request = await self._parser.parse(scope, receive, exchange)
         exchange.model, exchange.stream, exchange.adaptations = request.model, request.stream, request.adaptations
         claim = self._claim(caller, scope)
@@ -69,7 +75,11 @@ class ResponsesEndpoint:
         task = running.enter(caller.key_id)
         try:
             answerer = self._streaming if request.stream else self._whole
-            await answerer.answer(request, exchange, scope, receive, send)
+            if TASK_SCOPE not in caller.scopes:
+                await answerer.answer(request, exchange, scope, receive, send)
+            elif (budgets := self._gates.budgets) is not None:
+                async with budgets.held(caller.key_id, request, exchange):
+                    await answerer.answer(request, exchange, scope, receive, send)
         except ClientGone:
             if CUT_KEY in scope and exchange.end is not None:
                 exchange.end = scope[CUT_KEY]
@@ -83,6 +93,15 @@ class ResponsesEndpoint:
             admission.release()
             if claim is not None:
                 claim.end(answered=exchange.status == 200)
+
+    def _caller(self, exchange: Exchange) -> Caller:
+        """Who calls. A task's key is for one path alone. Raises GatewayError ``forbidden``."""
+        caller = exchange.caller
+        if caller is None or TASK_SCOPE not in caller.scopes:
+            return caller_with(exchange, "relay")
+        if exchange.path != TASK_PATH or self._gates.budgets is None:
+            raise GatewayError.forbidden("a task's key is for POST /v1/responses alone")
+        return caller
 
     def _claim(self, caller: Caller, scope: Scope) -> Claim | None:
         given = values_of(scope["headers"], idempotency.HEADER)

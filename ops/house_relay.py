@@ -15,6 +15,7 @@ from auth.oauth import OAuthClient
 from auth.refresh import RefreshPolicy
 from auth.spool import Spool
 from auth.tokens import TokenSource
+from gateway.budget import BudgetRules, TaskBudgets
 from gateway.observe import Observer
 from ops.clock import Clock
 from ops.log import get_logger
@@ -127,3 +128,8 @@ async def key_directory(settings: Settings, store: Store) -> KeyDirectory:
         Limits(limits.key_requests_per_minute, limits.key_concurrent_streams),
         Limits(limits.tenant_requests_per_minute, limits.tenant_concurrent_streams),
     )
+
+
+def task_budgets(settings: Settings, store: Store, clock: Clock) -> TaskBudgets:
+    """The budgets of tasks; what a call holds outlasts the longest stream."""
+    return TaskBudgets(store, clock, BudgetRules(hold_s=settings.upstream.total_timeout_s + 60.0))
