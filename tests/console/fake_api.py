@@ -35,7 +35,7 @@ class Refusal(Exception):
 
 @dataclass
 class FakeApi:
-    """``calls`` are (method, path, body); ``fail_next`` is raised by the next call of that path (or "POST /path"), once."""
+    """``calls`` are (method, path, body); ``fail_next`` is raised once, by the next call of "/path" or "POST /path"."""
 
     role: Role = Role.OWNER
     oidc: bool = False

@@ -38,7 +38,7 @@ export async function render(page) {
     fields: [
       field("Time", "since", { kind: "select", choices: SPANS, value: asked.since }),
       field("Tenant", "tenant", { maxlength: 64 }), field("Key", "key", { maxlength: 64 }),
-      field("Action", "action", { maxlength: 64, placeholder: "accounts.enable" }),
+      field("Action", "action", { maxlength: 64, placeholder: "account.probe" }),
     ],
     send: async (data) => {
       for (const name of Object.keys(asked)) asked[name] = data.get(name).trim();
