@@ -28,7 +28,7 @@ from limits.storage import Storage
 from auth.errors import LimitExceeded
 from auth.types import Caller
 from ops.clock import Clock
-from store.counters import LocalCounters, LocalStreams
+from store.counters import LocalCounters, LocalStreams, SharedCounters
 from store.errors import StoreUnavailable
 
 STREAM_RETRY_S: Final = 1.0
@@ -48,6 +48,9 @@ class StreamCounter(Protocol):
         """Takes one of each name or none; the name that is full, or None when all were taken."""
 
     def release(self, names: Sequence[str]) -> None: ...
+
+
+Counters = LocalCounters | SharedCounters
 
 
 class Window(RateLimitItemPerMinute):
@@ -95,7 +98,7 @@ class Plan:
 class CallerLimits:
     """The limits of all callers. One per process; ``storage`` and ``streams`` may be shared between processes."""
 
-    def __init__(self, storage: Storage, streams: StreamCounter, clock: Clock) -> None:
+    def __init__(self, storage: Counters, streams: StreamCounter, clock: Clock) -> None:
         self._clock = clock
         self._streams = streams
         self._storage = storage
@@ -191,9 +194,10 @@ def limit_headers(limit: int, left: int, resets_in_s: float) -> tuple[tuple[byte
     )
 
 
-def _stand(storage: Storage, window: Window) -> tuple[int, float]:
+def _stand(storage: Counters, window: Window) -> tuple[int, float]:
     """(requests left, Unix end) of the window now."""
-    return max(0, window.amount - storage.get(window.key)), storage.get_expiry(window.key)
+    hits, ends_at_s = storage.stand(window.key)
+    return max(0, window.amount - hits), ends_at_s
 
 
 def _key_name(caller: Caller) -> str:

@@ -20,6 +20,7 @@ import atexit
 import logging
 import os
 import select
+import stat
 import sys
 import threading
 import traceback
@@ -41,10 +42,12 @@ Format = Literal["json", "console"]
 _LEVELS: Final[dict[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _FRAMES: Final = 12
 _CAUSES: Final = 4
-# Lines wait this long for company: at load one write then carries many, and one wake-up of the thread as well.
-_GATHER_S: Final = 0.005
+# Lines wait this long for company: at load one write then carries many, and one wake-up of the thread as well. Each
+# write lets go of the interpreter and has to get it back from the event loop.
+_GATHER_S: Final = 0.05
 # Several workers write into one pipe: up to this size a write is whole, beyond it lines of two may mix.
-_WRITE_BYTES: Final = select.PIPE_BUF
+_PIPE_BYTES: Final = select.PIPE_BUF
+_FILE_BYTES: Final = 64 * 1024
 _FOREIGN: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio", "py.warnings")
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -63,6 +66,7 @@ class Sink:
     def __init__(self, fd: int, *, max_lines: int = 10_000, on_drop: Callable[[], object] | None = None) -> None:
         self._fd = fd
         self._max_lines = max_lines
+        self._write_bytes = _FILE_BYTES if stat.S_ISREG(os.fstat(fd).st_mode) else _PIPE_BYTES
         self.on_drop = on_drop
         self._lines: deque[bytes] = deque()
         self._wake = threading.Event()
@@ -106,7 +110,7 @@ class Sink:
     def _empty(self) -> None:
         while self._lines:
             batch = bytearray()
-            while self._lines and (not batch or len(batch) + len(self._lines[0]) < _WRITE_BYTES):
+            while self._lines and (not batch or len(batch) + len(self._lines[0]) < self._write_bytes):
                 batch += self._lines.popleft()
                 batch += b"\n"
             self._write_all(memoryview(batch))

@@ -84,7 +84,7 @@ def _counted(tokens: int | None) -> int | None:
 
 
 def _clean(record: AuditRecord) -> AuditRecord:
-    values = {name: _cleaned(getattr(record, name)) for name in AuditRecord.__dataclass_fields__}
+    values = {name: _cleaned(getattr(record, name)) for name in AuditRecord.__struct_fields__}
     return AuditRecord(**values)
 
 

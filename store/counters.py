@@ -157,6 +157,10 @@ class SharedCounters(Storage):
         statement = "SELECT hits FROM windows WHERE key = ? AND ends_at_s > ?"
         return int(self._file.query(statement, (key, self._clock.now_s())) or 0)
 
+    def stand(self, key: str) -> tuple[int, float]:
+        """(:meth:`get`, :meth:`get_expiry`) in one go."""
+        return self.get(key), self.get_expiry(key)
+
     def get_expiry(self, key: str) -> float:
         """Unix seconds at which the window ends; now when none is open."""
         now_s = self._clock.now_s()
@@ -209,6 +213,12 @@ class LocalCounters(Storage):
     def get(self, key: str) -> int:
         hits, ends_at_s = self._windows.get(key, (0, 0.0))
         return hits if ends_at_s > self._clock.now_s() else 0
+
+    def stand(self, key: str) -> tuple[int, float]:
+        """(:meth:`get`, :meth:`get_expiry`) in one go."""
+        now_s = self._clock.now_s()
+        window = self._windows.get(key)
+        return window if window is not None and window[1] > now_s else (0, now_s)
 
     def get_expiry(self, key: str) -> float:
         return max(self._clock.now_s(), self._windows.get(key, (0, 0.0))[1])

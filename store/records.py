@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NoReturn
 
+import msgspec
+
 MASK: Final = "[secret]"
 
 
@@ -241,9 +243,9 @@ class Document:
     version: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRecord:
+class AuditRecord(msgspec.Struct, frozen=True):
     """One line of the audit log, without content. ``seq``, ``prev_hash`` and ``hash`` are given by the store.
+    (A Struct: one is made for every request.)
 
     ``detail`` holds scalars only (counts, statuses, names), never text that a client wrote.
     """

@@ -11,6 +11,7 @@ import itertools
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from store import chain
@@ -22,9 +23,9 @@ _SELECT: Final = """SELECT seq, at_s, actor, action, outcome, tenant_id, key_id,
     input_tokens, output_tokens, detail, prev_hash, hash FROM audit"""
 
 _VALUES: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ROWS: Final = 64
+_COLUMNS: Final = 15
+_ROWS_MAX: Final = 500
 _INSERT: Final = f"INSERT INTO audit VALUES {_VALUES}"  # noqa: S608 - made of the constant above alone
-_INSERT_MANY: Final = ", ".join([_INSERT, *[_VALUES] * (_ROWS - 1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,15 @@ def append(db: sqlite3.Connection, vault: Vault, records: Sequence[AuditRecord])
 
 def _insert(db: sqlite3.Connection, rows: Sequence[chain.Row]) -> None:
     """Many rows a statement: each step of SQLite lets go of the interpreter and has to get it back from the loop."""
-    whole = len(rows) - len(rows) % _ROWS
-    for at in range(0, whole, _ROWS):
-        db.execute(_INSERT_MANY, tuple(itertools.chain.from_iterable(rows[at : at + _ROWS])))
-    db.executemany(_INSERT, rows[whole:])
+    most = min(_ROWS_MAX, db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // _COLUMNS)
+    for at in range(0, len(rows), most):
+        some = rows[at : at + most]
+        db.execute(_insert_of(len(some)), tuple(itertools.chain.from_iterable(some)))
+
+
+@lru_cache(maxsize=32)
+def _insert_of(rows: int) -> str:
+    return ", ".join([_INSERT, *[_VALUES] * (rows - 1)])
 
 
 def head(db: sqlite3.Connection, vault: Vault) -> tuple[int, str]:

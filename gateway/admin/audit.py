@@ -6,7 +6,7 @@ question to the store. Pages are in order of ``seq``; ``next_after_seq`` is what
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from msgspec import structs
 
 from gateway.admin.answers import AuditItem, AuditPage, AuditVerdict
 from gateway.admin.bodies import AuditQuery
@@ -44,4 +44,4 @@ class Audit:
 
 
 def view(record: AuditRecord) -> AuditItem:
-    return AuditItem(**{**asdict(record), "detail": dict(record.detail)})
+    return AuditItem(**{**structs.asdict(record), "detail": dict(record.detail)})

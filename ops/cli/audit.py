@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
+from msgspec import structs
 
 from ops.cli.options import common, config_option
 from ops.cli.output import Duration, data, fail, moment, say, table
@@ -26,7 +26,7 @@ def audit() -> None:
 
 def view(record: AuditRecord) -> dict[str, Any]:
     """One record, as it is exported."""
-    return {**asdict(record), "detail": dict(record.detail)}
+    return {**structs.asdict(record), "detail": dict(record.detail)}
 
 
 @audit.command("search")

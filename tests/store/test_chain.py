@@ -45,7 +45,7 @@ def test_a_row_gives_its_record_back(record: AuditRecord) -> None:
     (row,) = chained(record)
     found = from_row(row)
     assert (found.seq, found.prev_hash, found.hash) == (1, GENESIS, row[14])
-    for name in AuditRecord.__dataclass_fields__:
+    for name in AuditRecord.__struct_fields__:
         if name not in ("seq", "prev_hash", "hash"):
             assert getattr(found, name) == getattr(record, name)
 
