@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from sandbox.types import ArchiveSource, Ended, GitSource, Phase, RunResult, TaskSpec
+from sandbox.types import ArchiveSource, Ended, GitSource, Phase, RunMode, RunResult, TaskSpec
 from store.records import Secret
 
 TITLE_MAX: Final = 120
@@ -97,6 +97,7 @@ def read_task(data: bytes) -> TaskBody:
         thread_of=spec.thread_of,
         artifacts=spec.artifacts,
         budget_tokens=spec.budget_tokens,
+        mode=spec.mode,
     )
     return TaskBody(found.title, found.created_by, task, found.ended, found.chosen, found.review, found.ended_at_s)
 
@@ -121,6 +122,7 @@ class _StoredSpec(msgspec.Struct):
     thread_of: str | None = None
     artifacts: tuple[str, ...] = ()
     budget_tokens: int = 0
+    mode: RunMode | None = None
 
 
 class _StoredTask(msgspec.Struct):
@@ -152,5 +154,6 @@ def _plain_task(body: TaskBody) -> _StoredTask:
         thread_of=spec.thread_of,
         artifacts=spec.artifacts,
         budget_tokens=spec.budget_tokens,
+        mode=spec.mode,
     )
     return _StoredTask(body.title, body.created_by, stored, body.ended, body.chosen, body.review, body.ended_at_s)

@@ -101,10 +101,29 @@ class EnvironmentSpec:
     version: int = 1
 
 
+class RunLevel(StrEnum):
+    """What a synchronous run may do (sandbox.modes has the flags of its container)."""
+
+    READ_ONLY = "read-only"
+    WORKSPACE_WRITE = "workspace-write"
+    FULL_ACCESS = "danger-full-access"
+
+
+@dataclass(frozen=True, slots=True)
+class RunMode:
+    """How a synchronous run is held. ``network``: the environment's egress, for full access alone. ``wall_s``: its
+    longest life, whatever the environment allows."""
+
+    level: RunLevel
+    network: bool
+    wall_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
     """What is asked for. ``attempts`` 1-4 run side by side. ``starting_diff`` is applied before the agent begins.
-    ``thread_of``: the task whose thread this one follows up. ``artifacts``: paths below the workspace to keep."""
+    ``thread_of``: the task whose thread this one follows up. ``artifacts``: paths below the workspace to keep.
+    ``mode``: somebody waits for it on an open connection; None: a task."""
 
     prompt: str
     model: str
@@ -116,6 +135,7 @@ class TaskSpec:
     thread_of: str | None = None
     artifacts: tuple[str, ...] = ()
     budget_tokens: int = 2_000_000
+    mode: RunMode | None = None
 
 
 @dataclass(frozen=True, slots=True)
