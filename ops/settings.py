@@ -34,6 +34,9 @@ from ops.sections.watch import AuditSettings, LogSettings, MetricsSettings, Webh
 
 ENV_PREFIX = "CODEX_RELAY_"
 CONFIG_ENV = "CODEX_RELAY_CONFIG"
+URL_ENV = "CODEX_RELAY_URL"
+KEY_ENV = "CODEX_RELAY_KEY"
+"""These two are for commands that call a gateway; no setting is read from them."""
 
 
 class SettingsError(Exception):
@@ -127,7 +130,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _refuse_unknown_environment() -> None:
     for name in os.environ:
-        if not name.startswith(ENV_PREFIX) or name == CONFIG_ENV:
+        if not name.startswith(ENV_PREFIX) or name in {CONFIG_ENV, URL_ENV, KEY_ENV}:
             continue
         section, _, field = name.removeprefix(ENV_PREFIX).lower().partition("__")
         info = Settings.model_fields.get(section)

@@ -13,6 +13,7 @@ from ops.cli.admins import admins
 from ops.cli.audit import audit
 from ops.cli.backup import backup, restore
 from ops.cli.check import config, doctor
+from ops.cli.codex import cloud, codex
 from ops.cli.keys import keys
 from ops.cli.run import demo, serve, simulator
 from ops.cli.sandbox import sandbox
@@ -35,5 +36,6 @@ def _to_standard_error(*_: Any) -> structlog.PrintLogger:
 
 _PROCESSES = (serve, demo, simulator, doctor, config, sandbox)
 _RECORDS = (accounts, tenants, keys, admins, audit, vault, backup, restore)
-for _command in (*_PROCESSES, *_RECORDS):
+_REMOTE = (codex, cloud)
+for _command in (*_PROCESSES, *_RECORDS, *_REMOTE):
     root.add_command(_command)

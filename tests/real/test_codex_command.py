@@ -1,0 +1,163 @@
+"""``codex-relay codex`` with the real Codex CLI: no configuration, no file left, no other host, one line when wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.conftest import CodexCli, CodexRun
+from tests.real.house import House, house
+
+pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(120)]
+
+AGENT = ("--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
+FOREIGN = "sk-somebody-elses"
+
+
+@dataclass(slots=True)
+class Command:
+    """``codex-relay`` as a user types it, in an environment of a user's."""
+
+    cli: CodexCli
+    temp: Path
+
+    async def run(self, *arguments: str, key: str, url: str, **environment: str) -> CodexRun:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ops.cli"),
+            *arguments,
+            cwd=self.cli.workdir,
+            env={
+                "PATH": f"{self.cli.binary.parent}:{os.environ['PATH']}",
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "HOME": str(self.cli.home.parent),
+                "CODEX_HOME": str(self.cli.home),
+                "TMPDIR": str(self.temp),
+                "HTTP_PROXY": "http://127.0.0.1:9",
+                "TERM": "dumb",
+                "CODEX_RELAY_URL": url,
+                "CODEX_RELAY_KEY": key,
+                **environment,
+            },
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(80):
+                out, err = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        stdout = out.decode()
+        events: list[dict[str, Any]] = [json.loads(line) for line in stdout.splitlines() if line.startswith('{"type"')]
+        assert process.returncode is not None
+        return CodexRun(process.returncode, stdout, err.decode(), events)
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path, accounts=2) as running:
+        yield running
+
+
+@pytest.fixture
+def command(codex_cli: CodexCli, tmp_path: Path) -> Command:
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    return Command(codex_cli, temp)
+
+
+async def test_it_works_with_no_configuration_and_leaves_nothing_behind(home: House, command: Command) -> None:
+    done = await command.run(
+        "codex", "--", "exec", *AGENT, "sim:edit-file hello.txt", key=home.key, url=home.gateway.url
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.of_type("error") == []
+    assert (command.cli.workdir / "hello.txt").read_text() == "made by the simulator\n"
+    assert len(home.posts()) == 3
+    assert home.answered("responses", 426) == 1, "the gateway's own answer to the WebSocket"
+    assert list(command.temp.iterdir()) == []
+    left = {path.name for path in command.cli.home.iterdir()}
+    assert left.isdisjoint({"auth.json", "config.toml"}), "the CLI keeps its sessions there as always, and no login"
+    written = b"".join(path.read_bytes() for path in command.cli.home.rglob("*") if path.is_file())
+    assert home.key.encode() not in written
+
+
+async def test_a_login_and_a_provider_of_the_users_own_stay_out_of_it(home: House, command: Command) -> None:
+    """auth.json, config.toml, CODEX_API_KEY and NO_PROXY all point elsewhere; the gateway serves, they are not sent."""
+    command.cli.sign_in({"auth_mode": "apikey", "OPENAI_API_KEY": FOREIGN})
+    command.cli.configure(
+        'model = "gpt-5.5"\nmodel_provider = "other"\nchatgpt_base_url = "https://elsewhere.invalid/backend-api"\n'
+        'openai_base_url = "https://elsewhere.invalid/v1"\n'
+        '[model_providers.other]\nname = "other"\nbase_url = "http://127.0.0.1:9/v1"\nwire_api = "responses"\n'
+    )
+    before = {path.name: path.read_bytes() for path in command.cli.home.iterdir()}
+    done = await command.run(
+        *("codex", "--", "exec", *AGENT, "say hi"),
+        key=home.key,
+        url=home.gateway.url,
+        CODEX_API_KEY=FOREIGN,
+        NO_PROXY="chatgpt.com,.openai.com",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(home.posts()) == 1
+    assert {line["status"] for line in home.lines("responses")} == {426, 200}
+    assert {name: (command.cli.home / name).read_bytes() for name in before} == before
+
+
+async def test_the_models_commands_get_neither_the_proxy_nor_the_token(
+    home: House, command: Command, tmp_path: Path
+) -> None:
+    """BASH_ENV is read by the shell that runs the model's command: what stands in its environment is written down."""
+    spy, seen = tmp_path / "spy.sh", tmp_path / "seen"
+    spy.write_text(f"env > {seen}\n")
+    done = await command.run(
+        *("codex", "--", "exec", *AGENT, "sim:edit-file hello.txt"),
+        key=home.key,
+        url=home.gateway.url,
+        BASH_ENV=str(spy),
+        HTTPS_PROXY="http://corp.invalid:3128",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = dict(line.partition("=")[::2] for line in seen.read_text().splitlines())
+    assert lines["HTTPS_PROXY"] == lines["https_proxy"] == "http://corp.invalid:3128"
+    assert lines["CODEX_ACCESS_TOKEN"] == ""
+    assert home.key not in seen.read_text()
+
+
+async def test_a_wrong_key_is_one_line(home: House, command: Command) -> None:
+    wrong = home.key[:-1] + ("a" if home.key[-1] != "a" else "b")
+    done = await command.run("codex", "--", "exec", *AGENT, "hi", key=wrong, url=home.gateway.url)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "401" in done.stderr
+    assert "codex-relay keys create" in done.stderr
+    assert wrong not in done.stderr
+
+
+async def test_the_exit_code_of_the_cli_is_ours(home: House, command: Command) -> None:
+    done = await command.run("codex", "--", "exec", "--no-such-flag", key=home.key, url=home.gateway.url)
+    assert done.returncode == 2
+    for account_id in home.accounts:
+        home.simulator.state.exhaust(account_id)
+    done = await command.run("codex", "--", "exec", *AGENT, "hi", key=home.key, url=home.gateway.url)
+    assert done.returncode == 1
+    assert "usage limit" in done.stdout.lower()
+
+
+async def test_it_says_that_somebody_is_signed_in_and_offers_no_login(home: House, command: Command) -> None:
+    done = await command.run("codex", "--", "login", "status", key=home.key, url=home.gateway.url)
+    assert (done.returncode, "personal access token" in done.stdout + done.stderr) == (0, True)
+    done = await command.run("codex", "--", "login", "--device-auth", key=home.key, url=home.gateway.url)
+    assert done.returncode != 0
+    assert not (command.cli.home / "auth.json").exists()
