@@ -71,6 +71,7 @@ COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "store/backup_note.py": ("tests/store/test_backup.py", "written and read there"),
     "store/key_wrapped.py": ("tests/store/test_key_transit.py", "every rule of the file, over one of its services"),
     "store/sealed.py": ("tests/store/test_sqlite_sealed.py", "a Protocol; held against SQLite there"),
+    "store/backup_copy.py": ("tests/store/test_copying.py", "a store in Redis goes there and back"),
     "store/memory.py": ("tests/contract/test_store_contract.py", "every contract is held against both backends"),
     "store/memory_tasks.py": ("tests/contract/test_store_tasks.py", "tasks, by contract"),
     "store/sqlite_tasks.py": ("tests/contract/test_store_tasks.py", "tasks, by contract"),

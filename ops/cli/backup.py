@@ -7,7 +7,6 @@ backups under it are kept.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,13 @@ from ops.cli.session import Session, actor, run, settings_of
 from ops.clock import SystemClock
 from ops.house_store import changer_of, keys_of, vault_values
 from ops.settings import Settings
-from store.backup import make_backup, restore_backup
+from store.backup import Restored, make_backup, restore_backup
+from store.backup_copy import backup_through_file, restore_through_file
 from store.backup_file import read_backup
 from store.backup_note import remember_backup
+from store.base import Store
 from store.errors import StoreError
-from store.open import sqlite_path
+from store.open import StoreKind, open_store, sqlite_path, store_kind
 from store.providers import key_provider
 from store.vault import KeyRing, Vault
 
@@ -49,8 +50,12 @@ def backup(config: Path | None, file: Path, key_file: Path | None, *, verify: bo
     async def body(session: Session) -> dict[str, Any]:
         keys = keys_of(session.settings)
         database = _database(session.settings)
+        vault = Vault(keys.load(), keys)
         async with session.act("store.backup", file.name) as detail:
-            made = await asyncio.to_thread(make_backup, database, file, Vault(keys.load(), keys), session.clock)
+            if database is None:
+                made = await backup_through_file(session.store, _folder(session.settings), file, vault, session.clock)
+            else:
+                made = await asyncio.to_thread(make_backup, database, file, vault, session.clock)
             detail |= {"id": made.header.id, "key": made.header.key_id, "size_bytes": made.size_bytes}
             await remember_backup(session.store, made.header)
         return {
@@ -81,13 +86,16 @@ def restore(config: Path | None, file: Path, key_file: Path | None, *, force: bo
     try:
         database = _database(settings)
         vault = Vault(_ring(settings, key_file))
-        done = restore_backup(file, database, vault, SystemClock(), actor(), force=force)
+        if database is None:
+            done = asyncio.run(_restore_elsewhere(settings, file, vault))
+        else:
+            done = restore_backup(file, database, vault, SystemClock(), actor(), force=force)
     except StoreError as error:
         fail(str(error))
     if as_json:
         data(
             {
-                "database": str(database),
+                "database": str(database or "store.url"),
                 "backup": done.header.id,
                 "of_s": done.header.created_at_s,
                 "accounts": done.accounts,
@@ -97,7 +105,7 @@ def restore(config: Path | None, file: Path, key_file: Path | None, *, force: bo
             }
         )
         return
-    say(f"{database} is as it was on {moment(done.header.created_at_s)}, {done.accounts} accounts")
+    say(f"{database or 'the store'} is as it was on {moment(done.header.created_at_s)}, {done.accounts} accounts")
     if done.kept is not None:
         say(f"the database that was there is kept as {done.kept}")
     if done.uncertain:
@@ -119,13 +127,29 @@ def _verify(config: Path | None, file: Path, key_file: Path | None, *, as_json: 
         say(f"{file}: whole, of {moment(header.created_at_s)}, under key {header.key_id}")
 
 
-def _database(settings: Settings) -> Path:
-    path = None
-    with contextlib.suppress(StoreError):
-        path = sqlite_path(settings.store.url)
-    if path is not None:
-        return path
-    return fail("only a store of sqlite:///PATH is backed up so; use the persistence of your store's own server")
+async def _restore_elsewhere(settings: Settings, file: Path, vault: Vault) -> Restored:
+    """Into an empty store that is no file."""
+    values, keys = settings.store, keys_of(settings)
+
+    async def target() -> Store:
+        return await open_store(
+            values.url, keys=keys, busy_timeout_s=values.busy_timeout_s, verify=False, prefix=values.redis_prefix
+        )
+
+    return await restore_through_file(file, target, _folder(settings), vault, SystemClock(), actor())
+
+
+def _folder(settings: Settings) -> Path:
+    """Where a file may lie for the length of a command: beside the key."""
+    return settings.vault.key_file.parent
+
+
+def _database(settings: Settings) -> Path | None:
+    """The file of the store; None for a store in Redis."""
+    kind = store_kind(settings.store.url)
+    if kind is StoreKind.MEMORY:
+        fail("a store of memory:// keeps nothing that could be backed up")
+    return sqlite_path(settings.store.url)
 
 
 def _ring(settings: Settings, key_file: Path | None) -> KeyRing:

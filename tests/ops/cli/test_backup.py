@@ -57,4 +57,4 @@ def test_what_cannot_be_is_one_line(cli: Cli, make_cli: Callable[..., Cli]) -> N
         assert output.startswith("Error: ")
         assert output.count("\n") == 1, output
     memory = make_cli(CODEX_RELAY_STORE__URL="memory://")
-    assert "only a store of sqlite" in memory.run("restore", "x", code=1).output
+    assert "keeps nothing that could be backed up" in memory.run("restore", "x", code=1).output
