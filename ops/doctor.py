@@ -31,7 +31,7 @@ from cryptography import x509
 
 from ops.clock import Clock
 from ops.doctor_keys import examine_keys
-from ops.doctor_redis import examine_redis
+from ops.doctor_redis import check_hot, examine_redis
 from ops.findings import Finding, fail, halves, ok, warn
 from ops.sections.keep import StoreSettings
 from ops.sections.relay import ServerSettings, UpstreamSettings
@@ -55,6 +55,7 @@ async def examine(settings: Settings, keys: KeyProvider, clock: Clock) -> list[F
         check_vault_key(settings.store, keys),
         check_workers(settings),
         *await examine_store(settings.store, keys, clock),
+        *filter(None, [await check_hot(settings.store, clock)]),
         check_port(settings.server),
         check_tls(settings.server, clock.now_s()),
         check_open_files(settings.server, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),

@@ -7,6 +7,7 @@ serves, and the records may be lost.
 
 from __future__ import annotations
 
+from ops.clock import Clock
 from ops.findings import Finding, fail, halves, ok, warn
 from ops.sections.keep import StoreSettings
 from store.errors import StoreError
@@ -46,6 +47,29 @@ async def examine_redis(settings: StoreSettings, keys: KeyProvider) -> tuple[lis
     except StoreError as error:
         return [*findings, fail(_NAME, *halves(str(error), "see docs/redis.md"))], None
     return findings, store
+
+
+async def check_hot(settings: StoreSettings, clock: Clock) -> Finding | None:
+    """Whether the hot store answers in time; None when there is none. Losing it is a warning: the gateway serves on."""
+    name = "hot store"
+    if settings.hot_url is None:
+        return None
+    try:
+        link = RedisLink(settings.hot_url, name="codex-relay:doctor", timeout_s=settings.busy_timeout_s)
+    except StoreError as error:
+        return fail(name, *halves(str(error), "correct store.hot_url"))
+    try:
+        await link.call("PING", again=True)
+        began_s = clock.monotonic_s()
+        await link.call("PING", again=True)
+        took_ms = (clock.monotonic_s() - began_s) * 1e3
+    except StoreError as error:
+        return warn(name, *halves(str(error), "check store.hot_url and that Redis runs; workers go on, each by itself"))
+    finally:
+        await link.close()
+    if took_ms > settings.redis_timeout_ms / 2:
+        return warn(name, f"{link.where} took {took_ms:.0f} ms for a ping", "bring it nearer or raise redis_timeout_ms")
+    return ok(name, f"{link.where} answers in {took_ms:.1f} ms")
 
 
 async def check_keeping(link: RedisLink) -> list[Finding]:

@@ -8,6 +8,7 @@ import pytest
 
 from ops.clock import SystemClock
 from ops.doctor import check_vault_key, check_workers, examine_store
+from ops.doctor_redis import check_hot
 from ops.findings import Finding, Status
 from ops.sections.keep import StoreSettings
 from ops.sections.relay import ServerSettings
@@ -82,3 +83,32 @@ def test_workers_may_share_a_redis_and_it_needs_a_key(tmp_path: Path) -> None:
     assert finding.status is Status.OK
     assert "hunter2" not in finding.message
     assert check_vault_key(store, FileKeys(tmp_path / "vault.key")).status is Status.WARN
+
+
+async def test_a_hot_store_that_answers_is_well_and_one_that_is_gone_is_a_warning() -> None:
+    clock = SystemClock()
+    assert await check_hot(StoreSettings(), clock) is None
+    with redis_server() as server:
+        found = await check_hot(StoreSettings(hot_url=server.url, redis_timeout_ms=5000), clock)
+        assert found is not None
+        assert found.status is Status.OK
+    gone = await check_hot(StoreSettings(hot_url=f"redis://:s3cret@127.0.0.1:{free_port()}"), clock)
+    assert gone is not None
+    assert gone.status is Status.WARN
+    assert "s3cret" not in str(gone)
+    wrong = await check_hot(StoreSettings(hot_url="http://x"), clock)
+    assert wrong is not None
+    assert wrong.status is Status.FAIL
+
+
+async def test_a_hot_store_that_is_slow_is_a_warning() -> None:
+    ticks = iter((0.0, 0.09))
+
+    class Slow(SystemClock):
+        def monotonic_s(self) -> float:
+            return next(ticks)
+
+    with redis_server() as server:
+        found = await check_hot(StoreSettings(hot_url=server.url), Slow())
+    assert found is not None
+    assert (found.status, "90 ms" in found.message) == (Status.WARN, True)
