@@ -239,12 +239,15 @@ class DockerEngine:
                 created_at_s=float(one["Created"]),
             )
             for one in listed
+            if (one.get("Labels") or {}).get(label)  # a commit leaves empty ones behind
         )
 
     # images
 
     async def commit(self, container_id: str, tag: str, labels: tuple[tuple[str, str], ...]) -> str:
-        """The container's own labels stay behind as empty ones, which ``images`` and ``containers`` do not count."""
+        """The container's own labels stay behind as empty ones, which ``images`` and ``containers`` do not count. An
+        older Docker notes the container's command, variables with it, in the image's ``ContainerConfig``, which no
+        container inherits."""
         container = self._docker.containers.container(container_id)
         with _asking():
             shown = await container.show()

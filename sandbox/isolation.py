@@ -113,8 +113,9 @@ def _tmp_mib(limits: Limits) -> int:
 
 
 def _log(limits: Limits) -> dict[str, Any]:
-    """Two files of the output's size, for JSON costs room; beyond them the oldest lines go first."""
-    size = {"max-size": f"{limits.output_mib}m", "max-file": str(_LOG_FILES)}
+    """Room for twice the output, for JSON costs some, before the engine turns to its second file: a reader who is
+    behind when it turns may miss lines or hear them twice, and only a container that breaks its limit gets there."""
+    size = {"max-size": f"{2 * limits.output_mib}m", "max-file": str(_LOG_FILES)}
     return {"Type": "json-file", "Config": size}
 
 

@@ -32,6 +32,7 @@ MEMORY_STEP = 8 << 20
 NEW_USER, NEW_MOUNTS = 0x10000000, 0x00020000
 PTRACE_ATTACH, PTRACE_DETACH = 16, 17
 WAIT_ALL = 0x40000000
+BROKEN = 99
 CALLS = {
     "x86_64": {
         "keyctl": 250, "add_key": 248, "bpf": 321, "init_module": 175, "open_by_handle_at": 304, "userfaultfd": 323,
@@ -89,12 +90,17 @@ def in_child(act: Callable[[], int]) -> int:
     """``act`` in a process of its own; its exit code, or minus the signal that ended it."""
     child = os.fork()
     if child == 0:
-        code = 99
+        code = BROKEN
         try:
             code = act()
+        except (OSError, MemoryError):
+            code = 1
         finally:
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code == BROKEN:
+        raise RuntimeError("in its process")
+    return code
 
 
 # network
@@ -213,14 +219,8 @@ def remount(_: Facts) -> str | None:
     return denied(libc.mount(None, b"/proc/sys", None, 32 | 4096, None), "remount")  # MS_REMOUNT | MS_BIND
 
 
-def user_namespace(_: Facts) -> str | None:
-    code = in_child(lambda: 0 if libc.unshare(NEW_USER) == 0 else 1)
-    return "a user namespace can be made" if code == 0 else None
-
-
-def mount_namespace(_: Facts) -> str | None:
-    code = in_child(lambda: 0 if libc.unshare(NEW_MOUNTS) == 0 else 1)
-    return "a mount namespace can be made" if code == 0 else None
+def unshares(flag: int, kind: str) -> Attempt:
+    return lambda _: f"a {kind} namespace can be made" if in_child(lambda: libc.unshare(flag) != 0) == 0 else None
 
 
 def syscalls(_: Facts) -> str | None:
@@ -288,7 +288,6 @@ def devices(facts: Facts) -> str | None:
         mode = os.lstat(f"/dev/{name}").st_mode
         if (stat.S_ISBLK(mode) or stat.S_ISCHR(mode)) and name not in known:
             return f"there is a device /dev/{name}"
-    path = "/tmp/disk"  # noqa: S108 - in the container
     for folder in ("/tmp", "/workspace"):  # noqa: S108 - in the container
         path = f"{folder}/disk"
         try:
@@ -327,8 +326,7 @@ def file_size(facts: Facts) -> str | None:
             file.truncate(facts["disk_bytes"] + 1)
         return 0
 
-    code = in_child(grow)
-    return "a file can be longer than the disk limit" if code == 0 else None
+    return "a file can be longer than the disk limit" if in_child(grow) == 0 else None
 
 
 def core_dumps(_: Facts) -> str | None:
@@ -371,7 +369,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "host loopback": host_loopback, "abstract sockets": abstract_socket, "internet": internet, "dns": dns,
     "raw sockets": raw_sockets, "gateway socket": gateway, "gateway folder": gateway_folder,
     "engine sockets": sockets, "namespaces": namespaces, "privileges": privileges, "mount": mounts,
-    "remount": remount, "user namespace": user_namespace, "mount namespace": mount_namespace,
+    "remount": remount, "user namespace": unshares(NEW_USER, "user"), "mount namespace": unshares(NEW_MOUNTS, "mount"),
     "system calls": syscalls, "host processes": host_process, "proc sys": proc_sys, "kernel memory": kernel_memory,
     "sysfs": sysfs, "release agent": release_agent, "devices": devices, "setuid": setuid, "root files": writes_root,
     "file size": file_size, "core dumps": core_dumps, "process limit": processes, "memory limit": memory,

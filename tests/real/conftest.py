@@ -19,6 +19,10 @@ from typing import Any
 
 import pytest
 
+from tests.real.agent_image import agent_engine, agent_image
+
+__all__ = ["agent_engine", "agent_image"]
+
 FOLDER = Path(__file__).parent
 INSTALL = f"npm ci --prefix {FOLDER.relative_to(FOLDER.parent.parent)}"
 QUIET = (
