@@ -17,6 +17,7 @@ class Chair:
     name: str
     weight: int
     standing: int = 0
+    room: float = 100.0
 
 
 def chairs(*weights: int) -> list[Chair]:
