@@ -49,7 +49,8 @@ class Adapted(msgspec.Struct, frozen=True):
 
     ``head`` is the JSON text up to the value of ``input``, ``input`` that value; ``client_metadata`` is the client's
     object or None. ``sealed`` are the encrypted parts by position, as digests. ``echo`` holds what a Response object
-    repeats of the request (only when ``stream`` is False). ``adaptations`` are words of a closed set.
+    repeats of the request (only when ``stream`` is False). ``adaptations`` are words of a closed set. ``extension``
+    is the object ``x_codex``, which never goes up (see x_codex.wish), or None.
     """
 
     model: str
@@ -62,6 +63,7 @@ class Adapted(msgspec.Struct, frozen=True):
     prompt_cache_key: str | None = None
     sealed: tuple[it.Sealed, ...] = ()
     echo: dict[str, object] = msgspec.field(default_factory=dict)
+    extension: bytes | None = None
 
     @property
     def has_encrypted(self) -> bool:
@@ -203,6 +205,7 @@ def _adapted(fields: dict[str, Raw], terms: Terms, codex_client: bool, digest: C
     items = fields.pop("input", None)
     metadata = fields.pop("client_metadata", None)
     cache_key = fields.get("prompt_cache_key")
+    extension = fields.pop("x_codex", None)
 
     work.pieces += (b'{"model":', msgspec.json.encode(model), b',"stream":true,"store":false')
     _store(work, fields.pop("store", None))
@@ -223,6 +226,8 @@ def _adapted(fields: dict[str, Raw], terms: Terms, codex_client: bool, digest: C
             work.member(name, raw)
         else:
             rule(work, raw)
+    if extension is not None:
+        work.note("dropped:x_codex")
     content, sealed = work.input(items, digest)
     work.pieces.append(b',"input":')
     return Adapted(
@@ -236,6 +241,7 @@ def _adapted(fields: dict[str, Raw], terms: Terms, codex_client: bool, digest: C
         prompt_cache_key=None if cache_key is None else f.decode("prompt_cache_key", cache_key, f.STRING),
         sealed=sealed,
         echo=echo,
+        extension=None if extension is None else f.object_bytes("x_codex", extension),
     )
 
 

@@ -66,8 +66,8 @@ DROPPED: Final = frozenset(
 )  # fmt: skip
 HARMLESS: Final[dict[str, tuple[bytes, ...]]] = {"truncation": (b'"disabled"',), "metadata": (b"{}",)}
 """Values that mean the same as nothing: dropped without a word."""
-OWN: Final = frozenset({"x_codex", "background", "previous_response_id"})
-"""Members that are ours, or that mean nothing once they have passed ``refuse_stored_state``."""
+OWN: Final = frozenset({"background", "previous_response_id"})
+"""Members that mean nothing once they have passed ``refuse_stored_state``."""
 INCLUDES: Final = frozenset(
     {
         "code_interpreter_call.outputs",

@@ -5,6 +5,9 @@ to HTTP for the session. ``stream: false`` runs through the same loop and is put
 
 From admission to the end a request holds what it must give back whatever happens: its place under the caller's
 limits, its idempotency key, its entry among the running requests of its key.
+
+A call whose ``x_codex`` object wishes for a sandbox is answered by a run instead (gateway.x_codex); its place under
+the limits is given back when the run begins, because each of the run's own model calls takes one.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from auth.errors import LimitExceeded
 from auth.fleet_limits import FleetLimits
@@ -32,7 +35,9 @@ from gateway.parse import RequestParser
 from gateway.protocol import CUT_KEY
 from gateway.revocation import RunningRequests
 from gateway.streaming import StreamingRelay
+from gateway.types import RelayRequest
 from gateway.whole import WholeRelay
+from gateway.x_codex.wish import Wish, switched_off, wish_of
 
 TASK_PATH: Final = "/v1/responses"
 
@@ -50,10 +55,28 @@ class Gates:
     budgets: TaskBudgets | None = None
 
 
-class ResponsesEndpoint:
-    """The ASGI endpoint of every path that takes a model call."""
+class Runs(Protocol):
+    """What answers a wish (gateway.x_codex.run)."""
 
-    def __init__(self, parser: RequestParser, gates: Gates, streaming: StreamingRelay, whole: WholeRelay) -> None:
+    def check(self, wish: Wish, caller: Caller) -> None: ...
+
+    async def answer(
+        self, wish: Wish, request: RelayRequest, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    ) -> None: ...
+
+
+class ResponsesEndpoint:
+    """The ASGI endpoint of every path that takes a model call. Without ``runs`` every wish for a sandbox is refused."""
+
+    def __init__(
+        self,
+        parser: RequestParser,
+        gates: Gates,
+        streaming: StreamingRelay,
+        whole: WholeRelay,
+        runs: Runs | None = None,
+    ) -> None:
+        self._runs = runs
         self._parser = parser
         self._gates = gates
         self._streaming = streaming
@@ -67,6 +90,7 @@ class ResponsesEndpoint:
         caller = self._caller(exchange)
         request = await self._parser.parse(scope, receive, exchange)
         exchange.model, exchange.stream, exchange.adaptations = request.model, request.stream, request.adaptations
+        wish = None if request.adapted.extension is None else self._wish(request.adapted.extension, caller)
         claim = self._claim(caller, scope)
         if self._gates.fleet is not None:
             await self._gates.fleet.agree(caller, claim)
@@ -75,7 +99,10 @@ class ResponsesEndpoint:
         task = running.enter(caller.key_id)
         try:
             answerer = self._streaming if request.stream else self._whole
-            if TASK_SCOPE not in caller.scopes:
+            if wish is not None and self._runs is not None:
+                admission.release()
+                await self._runs.answer(wish, request, exchange, scope, receive, send)
+            elif TASK_SCOPE not in caller.scopes:
                 await answerer.answer(request, exchange, scope, receive, send)
             elif (budgets := self._gates.budgets) is not None:
                 async with budgets.held(caller.key_id, request, exchange):
@@ -102,6 +129,16 @@ class ResponsesEndpoint:
         if exchange.path != TASK_PATH or self._gates.budgets is None:
             raise GatewayError.forbidden("a task's key is for POST /v1/responses alone")
         return caller
+
+    def _wish(self, extension: bytes, caller: Caller) -> Wish | None:
+        """What the caller wants instead of a relayed call, if anything. Raises GatewayError for what it cannot have."""
+        wish = wish_of(extension)
+        if wish is None:
+            return None
+        if self._runs is None:
+            raise switched_off()
+        self._runs.check(wish, caller)
+        return wish
 
     def _claim(self, caller: Caller, scope: Scope) -> Claim | None:
         given = values_of(scope["headers"], idempotency.HEADER)

@@ -127,7 +127,7 @@ QUIET: list[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
     ({"metadata": {}}, {}, ()),
     ({"metadata": None, "temperature": None, "tools": None, "reasoning": None, "previous_response_id": None}, {}, ()),
     ({"background": False}, {}, ()),
-    ({"x_codex": {"any": "thing"}}, {}, ()),
+    ({"x_codex": {"any": "thing"}}, {}, ("dropped:x_codex",)),
     ({"model": "gpt-5.5-high"}, {"reasoning": {"effort": "high"}}, ("effort_from_model",)),
     ({"model": "fast", "reasoning": {"summary": "auto"}}, {"reasoning": {"summary": "auto", "effort": "low"}},
      ("effort_from_model",)),
