@@ -67,6 +67,7 @@ COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "ops/sections/watch.py": ("tests/ops/test_settings.py", "fields; every one is loaded and refused there"),
     "ops/simulator/app.py": ("tests/simulator/test_control.py", "every test of the simulator goes through it"),
     "ops/simulator/models.py": ("tests/simulator/test_responses.py", "data; what clients read of it is checked there"),
+    "sandbox/runner/__main__.py": ("tests/real/test_runner.py", "the way in; each run there begins with it"),
     "store/backup_file.py": ("tests/store/test_backup.py", "files are written, read and spoilt there"),
     "store/backup_note.py": ("tests/store/test_backup.py", "written and read there"),
     "store/key_wrapped.py": ("tests/store/test_key_transit.py", "every rule of the file, over one of its services"),
