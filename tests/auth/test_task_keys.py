@@ -33,7 +33,11 @@ async def test_a_key_lives_for_its_attempt_and_is_ended_for_good(kind: str, tmp_
         secret, key_id = await keys.mint("task-1", 2, "t1", ("gpt-5.5",), 1000, 60.0)
         bearer = f"Bearer {secret.reveal()}".encode()
         caller = (await directory(other)).authenticate(bearer, clock.now_s())
-        assert (caller.key_id, caller.scopes, caller.models) == (key_id, {TASK_SCOPE}, ("gpt-5.5",))
+        assert (caller.key_id, caller.scopes, caller.models) == (
+            key_id,
+            frozenset({TASK_SCOPE}),
+            ("gpt-5.5",),
+        )
         with pytest.raises(InvalidKey):
             (await directory(other)).authenticate(bearer, clock.now_s() + 60.0)
         document = await other.document(KIND, key_id)

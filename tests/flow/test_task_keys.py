@@ -105,8 +105,7 @@ async def test_a_call_that_the_upstream_refused_costs_nothing(tmp_path: Path) ->
 
 
 async def test_a_task_key_opens_one_path_and_no_other(tmp_path: Path) -> None:
-    settings = {"metrics": {"require_key": True}}
-    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url, **settings) as scene:
+    async with FaultyUpstream() as upstream, stage(tmp_path, upstream.base_url, metrics={"require_key": True}) as scene:
         _, _, headers = await minted(scene, 1000)
         for method, path in ELSEWHERE:
             body = TEXT if method == "POST" else None
