@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from auth.types import Caller
 from gateway.aggregate import Aggregator
@@ -37,7 +37,7 @@ from gateway.x_codex.places import Places, queue_full
 from gateway.x_codex.queued import Look, RunQueue
 from gateway.x_codex.wish import Wish, WishRules, check, errand_of
 from ops.clock import Clock
-from sandbox.types import Ended, RunMode, RunResult, TaskSpec
+from sandbox.types import Ended, EnvironmentSpec, RunMode, RunResult, TaskSpec
 from store.errors import StoreError
 
 LOOK_S: Final = 0.1
@@ -46,8 +46,13 @@ MESSAGE_MAX: Final = 500
 NONE_ADAPTED: Final = ("input_string", "instructions_added", "store_false", "stream_true")
 """Words about how a request was fitted to the backend, which a run does not speak to."""
 
-FindEnvironment = Callable[[str, str], Awaitable[str | None]]
-"""(tenant id, id or label) -> the id of the tenant's environment, or None."""
+
+class EnvironmentNames(Protocol):
+    """What is asked of sandbox.environments."""
+
+    async def get(self, tenant_id: str, environment_id: str) -> EnvironmentSpec | None: ...
+
+    async def find(self, tenant_id: str) -> tuple[EnvironmentSpec, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +72,13 @@ class SynchronousRuns:
     def __init__(
         self,
         queue: RunQueue,
-        find_environment: FindEnvironment,
+        environments: EnvironmentNames,
         running: RunningRequests,
         clock: Clock,
         rules: RunRules,
     ) -> None:
         self._queue = queue
-        self._find = find_environment
+        self._environments = environments
         self._running = running
         self._clock = clock
         self._rules = rules
@@ -117,14 +122,22 @@ class SynchronousRuns:
 
     async def _spec(self, wish: Wish, request: RelayRequest) -> TaskSpec:
         errand = errand_of(wish, request.adapted)
-        found = await self._find(request.caller.tenant_id, wish.environment)
-        if found is None:
-            raise GatewayError.invalid(
-                "x_codex.environment names no environment of this tenant. GET /v1/environments lists them.",
-                "x_codex.environment",
-            )
+        environment_id = await self._environment(request.caller.tenant_id, wish.environment)
         mode = RunMode(wish.level, wish.network, self._rules.run_s)
-        return TaskSpec(errand.prompt, request.model, found, effort=errand.effort, mode=mode)
+        return TaskSpec(errand.prompt, request.model, environment_id, effort=errand.effort, mode=mode)
+
+    async def _environment(self, tenant_id: str, name: str) -> str:
+        """The id of the tenant's environment of that id, else of that label if just one has it."""
+        found = await self._environments.get(tenant_id, name)
+        if found is not None:
+            return found.id
+        labelled = [one.id for one in await self._environments.find(tenant_id) if one.label == name]
+        if len(labelled) == 1:
+            return labelled[0]
+        several = "several environments of this label: give the id" if labelled else "no environment of this tenant"
+        raise GatewayError.invalid(
+            f"x_codex.environment names {several}. GET /v1/environments lists them.", "x_codex.environment"
+        )
 
     async def _begun(self, task_id: str, deadline_s: float) -> None:
         """Returns when a worker has the run (or it has ended already)."""
