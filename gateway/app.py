@@ -44,14 +44,18 @@ CODEX_PATHS: Final = (
 
 
 ADMIN_DOORS: Final = ("/admin/api", "/console/oidc")
-OWN_DOORS: Final = (*ADMIN_DOORS, "/console")
-"""What is behind them finds out itself who comes: by a session, or by a key with scope admin."""
+TASK_DOORS: Final = (
+    "/v1/tasks", "/v1/environments", "/v1/uploads", "/share",
+    "/backend-api/wham/tasks", "/backend-api/wham/environments", "/api/codex/tasks", "/api/codex/environments",
+)  # fmt: skip
+OWN_DOORS: Final = (*ADMIN_DOORS, "/console", *TASK_DOORS)
+"""What is behind them finds out itself who comes: by a session, or by a key with the scope that is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The raw ASGI endpoints that the composition root has built. Without ``admin`` and ``console`` nothing is found
-    behind their doors."""
+    """The raw ASGI endpoints that the composition root has built. Without ``admin``, ``console`` and ``tasks`` nothing
+    is found behind their doors."""
 
     responses: ResponsesEndpoint
     models: ModelsEndpoint
@@ -61,6 +65,7 @@ class Endpoints:
     metrics: MetricsEndpoint | None
     admin: App | None = None
     console: App | None = None
+    tasks: App | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +101,20 @@ class RouteTable:
 
 
 class Doors:
-    """What is behind the administrators' doors; the rest is the relay's."""
+    """What is behind the doors of administrators and of tasks; the rest is the relay's."""
 
-    def __init__(self, admin: App, console: App, rest: App) -> None:
+    def __init__(self, admin: App, console: App, tasks: App, rest: App) -> None:
         self._admin = admin
         self._console = console
+        self._tasks = tasks
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, app = scope["path"], self._rest
         if is_below(path, ADMIN_DOORS):
             app = self._admin
+        elif is_below(path, TASK_DOORS):
+            app = self._tasks
         elif is_below(path, OWN_DOORS):
             app = self._console
         await app(scope, receive, send)
@@ -130,7 +138,9 @@ def build_app(endpoints: Endpoints, frames: Frames) -> tuple[App, Inflight]:
             open_paths = open_paths | {METRICS_PATH}
     patterns = [Route("/v1/models/{model_id:path}", endpoints.models)]
     router = Router(routes=patterns, default=not_found, redirect_slashes=False)
-    doors = Doors(endpoints.admin or not_found, endpoints.console or not_found, router)
+    doors = Doors(
+        endpoints.admin or not_found, endpoints.console or not_found, endpoints.tasks or not_found, router
+    )  # fmt: skip
     inflight = Inflight(RouteTable(fixed, doors), frames.max_inflight, frames.on_shed, frames.audit_full)
     return _framed(inflight, frames, open_paths, frozenset(fixed) - open_paths), inflight
 

@@ -55,7 +55,8 @@ class CodexPaths:
         exchange.route = "whoami" if what == "whoami" else "wham"
         if scope["method"] != "GET":
             raise GatewayError.method_not_allowed("GET")
-        caller = caller_with(exchange, "relay")
+        assert exchange.caller is not None
+        caller = exchange.caller if "tasks" in exchange.caller.scopes else caller_with(exchange, "relay")
         await reply(scope, send, msgspec.json.encode(self._answer(what, caller, scope["scheme"])))
 
     def _answer(self, what: str, caller: Caller, scheme: str) -> dict[str, Any]:

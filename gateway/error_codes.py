@@ -37,6 +37,7 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "usage_not_included": (429, "usage_not_included"),
     "rate_limited": (429, "rate_limit_error"),
     "budget_exhausted": (429, "insufficient_quota"),
+    "queue_full": (429, "rate_limit_error"),
     "login_throttled": (429, "rate_limit_error"),
     "insufficient_quota": (429, "insufficient_quota"),
     "headers_too_large": (431, INVALID),

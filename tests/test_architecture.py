@@ -41,12 +41,20 @@ COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {
     "gateway/admin/forecast.py": ("tests/gateway/admin/test_overview.py", "asked for over HTTP"),
     "gateway/admin/probing.py": ("tests/gateway/admin/test_accounts.py", "asked for over HTTP"),
     "gateway/admin/views.py": ("tests/ops/cli/test_accounts.py", "views are checked as they are printed"),
+    "gateway/tasks/answers.py": ("tests/gateway/tasks/test_openapi.py", "data; every answer is held against it"),
+    "gateway/tasks/bodies.py": ("tests/gateway/tasks/test_tasks.py", "data; what it refuses is a table there"),
+    "gateway/tasks/types.py": ("tests/gateway/tasks/test_app.py", "who acts for whom is a matrix there"),
+    "gateway/tasks/views.py": ("tests/gateway/tasks/test_tasks.py", "views are checked as they are sent"),
+    "gateway/tasks/cloud_views.py": ("tests/gateway/tasks/test_cloud.py", "views are checked as they are sent"),
+    "ops/house_tasks.py": ("tests/flow/test_tasks_api.py", "what it builds is driven through the front door"),
     "ops/house_admin.py": ("tests/flow/test_admin_api.py", "what it builds is driven through the front door"),
     "ops/cli/__main__.py": ("tests/ops/cli/test_root.py", "one call"),
     "ops/cli/opening.py": ("tests/ops/cli/test_accounts.py", "every command goes through it"),
     "ops/cli/options.py": ("tests/ops/cli/test_root.py", "options are checked on every command"),
     "ops/cli/output.py": ("tests/ops/cli/test_accounts.py", "what people see is checked as they see it"),
     "ops/cli/outside.py": ("tests/ops/cli/test_account_acts.py", "its parts are used against the simulator"),
+    "ops/cli/task_apply.py": ("tests/ops/cli/test_tasks.py", "diffs are applied to a repository there"),
+    "ops/cli/task_log.py": ("tests/ops/cli/test_tasks.py", "logs that break off are followed there"),
     "ops/cli/session.py": ("tests/ops/cli/test_audit.py", "acts and errors are checked by command"),
     "ops/cli/account_views.py": ("tests/ops/cli/test_accounts.py", "views are checked as they are printed"),
     "ops/cli/run.py": ("tests/ops/cli/test_root.py", "three calls; the servers have tests of their own"),
@@ -276,7 +284,7 @@ def test_every_command_in_a_page_exists(path: Path) -> None:
 def _resolve(words: list[str]) -> None:
     """Walks the tree of commands and checks that each long option is one of the command that it stands behind."""
     command: click.Command = commands
-    rest = list(words)
+    rest = words[: words.index("--")] if "--" in words else list(words)  # what follows is another program's
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         found = command.commands.get(rest[0])
         assert found is not None, words

@@ -21,13 +21,14 @@ Nothing here is stored or sent; sessions are auth.sessions' matter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from auth.errors import AuthError
 from auth.keys import KeyDirectory
 from auth.roles import Principal, Role
+from auth.types import Caller
 from gateway.admin.routes import Route
 from gateway.admin.types import Acting, RawHeader, Seen, SessionFinder
 from gateway.errors import GatewayError
@@ -46,14 +47,30 @@ _MAX_COOKIE: Final = 512
 _AGENT_CHARS: Final = 200
 
 
-class Access:
-    """The checks in front of every handler. ``public_url``: what the settings say that clients use, or None."""
+def administrator(caller: Caller) -> Principal:
+    """Who a key acts as on the admin API. Raises GatewayError ``forbidden``."""
+    if "admin" not in caller.scopes:
+        raise GatewayError.forbidden("it lacks the scope admin")
+    return Principal(caller.key_id, f"key {caller.key_id}", Role.ADMIN)
 
-    def __init__(self, keys: KeyDirectory, sessions: SessionFinder, clock: Clock, public_url: str | None) -> None:
+
+class Access:
+    """The checks in front of every handler. ``public_url``: what the settings say that clients use, or None.
+    ``of_key``: who a key acts as behind this door."""
+
+    def __init__(
+        self,
+        keys: KeyDirectory,
+        sessions: SessionFinder,
+        clock: Clock,
+        public_url: str | None,
+        of_key: Callable[[Caller], Principal] = administrator,
+    ) -> None:
         self._keys = keys
         self._sessions = sessions
         self._clock = clock
         self._public = urlsplit(public_url) if public_url else None
+        self._of_key = of_key
 
     def seen(self, scope: Mapping[str, Any]) -> Seen:
         """The client's side of the request."""
@@ -106,9 +123,7 @@ class Access:
             raise GatewayError(
                 "invalid_api_key", "The API key is missing or not valid. Send it as: Authorization: Bearer <key>"
             ) from None
-        if "admin" not in caller.scopes:
-            raise GatewayError.forbidden("it lacks the scope admin")
-        return Acting(Principal(caller.key_id, f"key {caller.key_id}", Role.ADMIN), None, caller)
+        return Acting(self._of_key(caller), None, caller)
 
     def _must_be_meant(self, fields: Sequence[RawHeader], seen: Seen, cookie: Secret) -> None:
         origins = values_of(fields, b"origin")

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the admin API, made from the table of routes.
+"""The OpenAPI 3.1 document of the gateway's own APIs, made from their tables of routes.
 
 What a route takes and answers comes from the types that do the taking and answering, so the document cannot say
 anything else. Every operation lists the errors of its own and those that its permission, its body and its store bring
@@ -7,11 +7,13 @@ with them. Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from auth.roles import Permission
 from gateway.admin.access import CSRF_HEADER, SECURE_COOKIE
 from gateway.admin.answers import ErrorAnswer
 from gateway.admin.faults import absent
@@ -22,14 +24,15 @@ from gateway.errors import CODES
 _REF: Final = "#/components/schemas/{name}"
 _ANY: Final = ("https_required", "invalid_request", "store_unavailable", "draining", "overloaded", "internal_error")
 _GUARDED: Final = ("not_signed_in", "invalid_api_key", "forbidden")
+_TASKS: Final = (Permission.TASKS_READ, Permission.TASKS_WRITE)
 _BODY: Final = ("invalid_json", "unsupported_media_type", "body_too_large", "request_timeout")
 
 
 class Described:
-    """Serves the document."""
+    """Serves the document: of the admin API, and of ``more`` where there is more (the tasks of the sandbox)."""
 
-    def __init__(self, version: str) -> None:
-        self._document = document(ROUTES, version)
+    def __init__(self, version: str, more: Sequence[Route] = ()) -> None:
+        self._document = document((*ROUTES, *more), version)
 
     def handlers(self) -> Handlers:
         return {"openapi": self.show}
@@ -47,7 +50,9 @@ def codes_of(route: Route) -> tuple[str, ...]:
         codes.append("csrf_failed")
     if route.body is not None:
         codes += _BODY
-    if "{id}" in route.path or route.name in ("keys.list", "keys.create"):
+    if route.streamed:
+        codes += ("unsupported_media_type", "body_too_large", "request_timeout")
+    if "{" in route.path or route.name in ("keys.list", "keys.create"):
         codes.append(absent().code)
     return tuple(dict.fromkeys(codes))
 
@@ -60,9 +65,10 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "codex-relay admin API",
+            "title": "codex-relay",
             "version": version,
-            "description": "Accounts, logins, tenants, keys, administrators and records of a codex-relay gateway.",
+            "description": "Accounts, logins, tenants, keys, administrators and records of a codex-relay gateway; and, where "
+            "it has a sandbox, its tasks and environments.",
         },
         "servers": [{"url": "/"}],
         "paths": paths,
@@ -71,6 +77,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
             "securitySchemes": {
                 "session": {"type": "apiKey", "in": "cookie", "name": SECURE_COOKIE},
                 "key": {"type": "http", "scheme": "bearer", "description": "A client key with scope admin."},
+                "tasks_key": {"type": "http", "scheme": "bearer", "description": "A client key with scope tasks."},
             },
         },
     }
@@ -93,20 +100,25 @@ def _operation(route: Route) -> dict[str, Any]:
         "security": [],
     }
     if route.permission is not None:
-        found["security"] = [{"session": []}] if route.person else [{"session": []}, {"key": []}]
+        key = "tasks_key" if route.permission in _TASKS else "key"
+        found["security"] = [{"session": []}] if route.person else [{"session": []}, {key: []}]
         found["x-permission"] = route.permission.value
     if route.body is not None:
         found["requestBody"] = {"required": True, "content": _json(_ref(route.body.__name__))}
+    if route.streamed:
+        data = {"schema": {"type": "string", "format": "binary"}}
+        found["requestBody"] = {"required": True, "content": dict.fromkeys(route.media_in, data)}
     return found
 
 
 def _parameters(route: Route) -> Iterable[dict[str, Any]]:
-    if "{id}" in route.path:
-        yield {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    for name in re.findall(r"\{([a-z]+)\}", route.path):
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     if route.query is not None:
         schema = msgspec.json.schema_components([route.query], ref_template=_REF)[1][route.query.__name__]
         for name, field in schema["properties"].items():
-            yield {"name": name, "in": "query", "required": name in schema["required"], "schema": _plain(field)}
+            needed = name in schema.get("required", ())
+            yield {"name": name, "in": "query", "required": needed, "schema": _plain(field)}
     if route.changes:
         yield {
             "name": CSRF_HEADER.decode(),
@@ -126,7 +138,8 @@ def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answer(route: Route) -> dict[str, Any]:
     if route.answer is None:
-        body = {} if route.status == 204 else {"content": _json({"type": "object"})}
+        schema = {"type": ["object", "array"]} if route.media == "application/json" else {"type": "string"}
+        body = {} if route.status == 204 else {"content": {route.media: {"schema": schema}}}
         return {"description": "Done." if route.status == 204 else "The document.", **body}
     return {"description": route.text, "content": _json(_ref(route.answer.__name__))}
 

@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from gateway.admin.bodies import Closed
 from gateway.admin.routes import Route
 from gateway.departure import Receive
 from gateway.errors import GatewayError
@@ -27,7 +26,7 @@ _LONGEST: Final = 200
 _MOST_PARAMETERS: Final = 32
 
 
-async def read(route: Route, scope: Mapping[str, Any], receive: Receive) -> Closed | None:
+async def read(route: Route, scope: Mapping[str, Any], receive: Receive) -> msgspec.Struct | None:
     """The body of the request. Raises GatewayError and ClientGone."""
     data = await read_body(receive, route.max_body_bytes)
     if route.body is None:

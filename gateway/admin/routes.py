@@ -6,7 +6,9 @@ principal that is bound to one tenant may not use it, whatever its role; where i
 principal its own tenant and answers 404 for every other. ``person``: only a person who signed in may use it; a key
 has no password and no sessions.
 
-Paths are matched exactly; ``{id}`` stands for one segment. A fixed path wins over one with an ``{id}``.
+Paths are matched exactly; ``{id}`` stands for one segment, and the last one of a ``tail`` for all that follow. A fixed
+path wins over one with a ``{}``, and of those the one that stands first. Other tables of routes (gateway.tasks) are
+made of the same.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation. ``errors`` are the codes of its own, beside those that any route may answer."""
+    """One operation. ``errors`` are the codes of its own, beside those that any route may answer. ``streamed``: the
+    handler reads the body itself, as it comes; ``media`` is what it answers with, ``media_in`` what it takes."""
 
     name: str
     method: str
@@ -35,13 +38,17 @@ class Route:
     permission: Permission | None
     answer: type[msgspec.Struct] | None
     text: str
-    body: type[bodies.Closed] | None = None
+    body: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
     status: int = 200
     errors: tuple[str, ...] = ()
     whole: bool = True
     person: bool = False
     max_body_bytes: int = MIB
+    streamed: bool = False
+    tail: bool = False
+    media: str = "application/json"
+    media_in: tuple[str, ...] = ("application/json",)
 
     @property
     def changes(self) -> bool:
@@ -226,27 +233,42 @@ def segments(path: str) -> tuple[str, ...]:
 
 
 class Table:
-    """Looks a path up. ``find`` gives the path's operations by method and the id in it; None: no such path."""
+    """Looks a path up. ``find`` gives the path's operations by method and what stands for its ``{}``; None: no such
+    path."""
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
         self._fixed: dict[str, dict[str, Route]] = {}
         self._shaped: dict[tuple[str, ...], dict[str, Route]] = {}
         for route in routes:
-            if "{id}" in route.path:
+            if "{" in route.path:
                 self._shaped.setdefault(segments(route.path), {})[route.method] = route
             else:
                 self._fixed.setdefault(route.path, {})[route.method] = route
 
-    def find(self, path: str) -> tuple[dict[str, Route], str] | None:
+    def find(self, path: str) -> tuple[dict[str, Route], dict[str, str]] | None:
         if (fixed := self._fixed.get(path)) is not None:
-            return fixed, ""
+            return fixed, {}
         given = segments(path)
         for shape, found in self._shaped.items():
-            if len(shape) == len(given):
-                at = shape.index("{id}")
-                if given[:at] == shape[:at] and given[at + 1 :] == shape[at + 1 :] and given[at]:
-                    return found, given[at]
+            tail = any(route.tail for route in found.values())
+            if (values := _fits(shape, given, tail=tail)) is not None:
+                return found, values
         return None
+
+
+def _fits(shape: tuple[str, ...], given: tuple[str, ...], *, tail: bool) -> dict[str, str] | None:
+    """What stands for each ``{}`` of the shape; None when the path has another one."""
+    if tail and len(given) > len(shape):
+        given = (*given[: len(shape) - 1], "/".join(given[len(shape) - 1 :]))
+    if len(given) != len(shape):
+        return None
+    values: dict[str, str] = {}
+    for wanted, found in zip(shape, given, strict=True):
+        if wanted.startswith("{") and found:
+            values[wanted[1:-1]] = found
+        elif wanted != found:
+            return None
+    return values
 
 
 def allowed(by_method: dict[str, Route]) -> str:

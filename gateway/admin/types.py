@@ -6,7 +6,7 @@ for each, and so that whoever builds the API (ops.house_admin) sees what it take
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -48,7 +48,8 @@ class Acting:
 @dataclass(frozen=True, slots=True)
 class Call:
     """One admitted request. ``body`` and ``query`` are instances of the route's models; ``target`` is the id in the
-    path; ``cookies`` are those that the browser sent, by name."""
+    path, which is one of ``parts``; ``cookies`` are those that the browser sent, by name. ``given`` is the body of a
+    streamed route. ``again`` asks once more whether who asks still may: for an answer that takes long."""
 
     request_id: str
     seen: Seen
@@ -57,6 +58,10 @@ class Call:
     query: Any
     target: str
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    parts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fields: Sequence[RawHeader] = field(default=(), repr=False)
+    given: AsyncIterator[bytes] | None = field(default=None, repr=False)
+    again: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
 
     @property
     def principal(self) -> Principal:
@@ -68,12 +73,13 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Reply:
     """``body`` is an answer, or None for an empty one. ``actor`` is who the request turned out to be of, when it
-    signed somebody in."""
+    signed somebody in. ``pieces`` are sent as they come instead of ``body``; ``headers`` say what they are."""
 
-    body: msgspec.Struct | Mapping[str, Any] | None = None
+    body: msgspec.Struct | Mapping[str, Any] | Sequence[Any] | None = None
     status: int = 200
     headers: Sequence[RawHeader] = ()
     actor: str | None = None
+    pieces: AsyncIterator[bytes] | None = None
 
 
 Handler = Callable[[Call], Awaitable[Reply]]

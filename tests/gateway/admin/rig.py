@@ -124,6 +124,9 @@ NOBODY = Someone()
 class House:
     """Everything, empty; :meth:`furnish` puts accounts, tenants and keys in."""
 
+    tasks: Any = None
+    """The tasks' door, where a test has one."""
+
     def __init__(self, *, audit: bool = True, public_url: str | None = None, sandbox: bool = False) -> None:
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
@@ -171,7 +174,7 @@ class House:
         nothing: Any = None
         endpoints = Endpoints(
             responses=nothing, models=nothing, native_models=nothing, codex_paths=nothing, ready=nothing, metrics=None,
-            admin=self.api, console=ConsoleDoor(self.access, page),
+            admin=self.api, console=ConsoleDoor(self.access, page), tasks=self.tasks,
         )  # fmt: skip
         frames = Frames(
             guard=partial(Guard, max_headers=50, max_header_bytes=16_384, max_body_bytes=8 * 1024 * 1024),

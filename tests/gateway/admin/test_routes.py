@@ -83,6 +83,6 @@ def test_a_path_is_found_exactly_or_not_at_all() -> None:
     assert allowed(found[0]) == "POST"
     shown = table.find(f"{API}/accounts/acc_1")
     assert shown is not None
-    assert (shown[1], allowed(shown[0])) == ("acc_1", "DELETE, GET, HEAD, PATCH")
+    assert (shown[1], allowed(shown[0])) == ({"id": "acc_1"}, "DELETE, GET, HEAD, PATCH")
     for path in ("", "/", API, f"{API}/", f"{API}/accounts/", f"{API}//accounts", f"{API}/accounts/a/b", f"{API}/x"):
         assert table.find(path) is None, path
