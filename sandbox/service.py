@@ -356,7 +356,8 @@ class TaskService:
     async def _tell(self, task: Task, what: str) -> None:
         event = RunEvent(0, self._clock.now_s(), "worker", f"task.{what}", {"state": task.record.state.value})
         await self.note(task.record.id, 0, [event])
-        self._notify(f"task.{what}", task)
+        if task.body.spec.mode is None:  # of a synchronous run only the caller on the line hears
+            self._notify(f"task.{what}", task)
 
 
 def _ended(attempt: Attempt) -> Ended | None:

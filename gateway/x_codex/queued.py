@@ -22,7 +22,7 @@ import msgspec
 from auth.types import Caller
 from ops.clock import Clock
 from sandbox.bodies import AttemptBody, TaskBody, read_attempt, title_of, write_attempt, write_task
-from sandbox.results import ResultStore
+from sandbox.results import ResultStore, ResultsUnavailable
 from sandbox.states import WORKED_ON
 from sandbox.types import Ended, RunEvent, RunResult, TaskSpec
 from store.base import TaskStore
@@ -103,7 +103,10 @@ class RunQueue:
                 waited_s = self._clock.monotonic_s() - since_s
                 if asked or (task.state in WORKED_ON and waited_s < SETTLE_S):
                     continue
-                await self._results().remove(f"{task.tenant_id}/{task_id}")
+                try:
+                    await self._results().remove(f"{task.tenant_id}/{task_id}")
+                except ResultsUnavailable:
+                    continue
                 await self._tasks.remove_task(task_id)
             self._leaving.pop(task_id, None)
 

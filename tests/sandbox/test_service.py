@@ -21,7 +21,7 @@ from sandbox.service import (
     TaskService,
 )
 from sandbox.states import WrongState
-from sandbox.types import ArchiveSource, Ended, Phase, RunEvent, RunResult, TaskSpec
+from sandbox.types import ArchiveSource, Ended, Phase, RunEvent, RunLevel, RunMode, RunResult, TaskSpec
 from store.base import TaskStore
 from store.memory import MemoryStore
 from store.task_records import AttemptState, TaskFilter, TaskState
@@ -216,3 +216,11 @@ async def test_an_archived_task_leaves_the_list(rig: Rig) -> None:
     await rig.service.archive(ANN, task.record.id)
     assert await rig.service.find(ANN, TaskFilter()) == ()
     assert len(await rig.service.find(ANN, TaskFilter(archived=True))) == 1
+
+
+async def test_nobody_is_notified_of_a_synchronous_run(rig: Rig) -> None:
+    mode = RunMode(RunLevel.READ_ONLY, network=False, wall_s=60.0)
+    task = await rig.service.create(ANN, replace(SPEC, attempts=1, mode=mode))
+    await rig.work(Ended.DONE)
+    assert rig.told == []
+    assert (await rig.service.get(ANN, task.record.id)).record.state is TaskState.READY

@@ -10,6 +10,7 @@ import msgspec
 from auth.types import Caller
 from gateway.x_codex.queued import PAGE, SETTLE_S, RunQueue
 from sandbox.bodies import AttemptBody, read_task, write_attempt
+from sandbox.results import ResultsUnavailable
 from sandbox.types import Ended, RunEvent, RunLevel, RunMode, RunResult, TaskSpec
 from store.errors import StoreError
 from store.memory_tasks import MemoryTaskStore
@@ -26,8 +27,11 @@ class Removed:
     """The one method of a ResultStore that is used."""
 
     keys: list[str] = field(default_factory=list)
+    away: bool = False
 
     async def remove(self, key: str) -> int:
+        if self.away:
+            raise ResultsUnavailable("the disk is gone")
         self.keys.append(key)
         return 0
 
@@ -121,6 +125,10 @@ async def test_a_run_that_has_settled_is_removed_with_its_files() -> None:
     task_id = await house.queue.add(CALLER, SPEC)
     await house.end(await house.lease(), Ended.DONE)
     await house.queue.leave(task_id)
+    house.removed.away = True
+    await house.queue.step()
+    assert await house.tasks.task(task_id) is not None
+    house.removed.away = False
     await house.queue.step()
     assert await house.tasks.task(task_id) is None
     assert house.removed.keys == [f"tenant/{task_id}"]

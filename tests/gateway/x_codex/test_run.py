@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, Coroutine, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from tests.fakes.clock import FakeClock
 READ = Wish(RunLevel.READ_ONLY, "env_1")
 CALLER = Caller("tenant", "tenant", "key1", frozenset({"relay", "tasks"}), (), (), Limits(), Limits())
 RULES = RunRules(WishRules(), most=1, queue_s=10.0, run_s=60.0, heartbeat_s=5.0)
-Play = Callable[["House"], Awaitable[None]]
+Play = Callable[["House"], Coroutine[Any, Any, None]]
 
 
 class Hurried(FakeClock):
