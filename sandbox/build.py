@@ -113,10 +113,10 @@ def _candidates(told: Path, target: str, package: str) -> Iterator[Path]:
 
 @contextmanager
 def build_context(codex: Codex, runner: Path = RUNNER) -> Iterator[IO[bytes]]:
-    """The build context as a tar at its beginning, for as long as the block lasts. Raises BuildError when ``runner``
-    holds no runner.py."""
-    if not (runner / "runner.py").is_file():
-        raise BuildError(f"{runner / 'runner.py'} is missing; install codex-relay again")
+    """The build context as a tar at its beginning, for as long as the block lasts. ``runner`` is copied as the folder
+    that ``python3 -I /opt/agent/runner`` starts. Raises BuildError when it cannot be started."""
+    if not (runner / "__main__.py").is_file():
+        raise BuildError(f"{runner / '__main__.py'} is missing; install codex-relay again")
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
             _add(tar, "Dockerfile", _DOCKERFILE, 0o644)
@@ -124,7 +124,7 @@ def build_context(codex: Codex, runner: Path = RUNNER) -> Iterator[IO[bytes]]:
                 if (codex.folder / name).is_file():
                     _add(tar, f"codex/{name}", codex.folder / name, 0o644 if name == _ABOUT else 0o755)
             for source in sorted(runner.glob("*.py")):
-                _add(tar, f"agent/{source.name}", source, 0o644)
+                _add(tar, f"agent/runner/{source.name}", source, 0o644)
         file.seek(0)
         yield file
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.build import RUNNER, build, find_codex
+from sandbox.build import build, find_codex
 from sandbox.docker import DockerEngine
 from tests.real.docker_engine import Docker, base_tarball, engine, unavailable
 
@@ -32,7 +32,7 @@ class AgentImage:
 
 
 @pytest.fixture(scope="session")
-def agent_image(codex_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentImage]:
+def agent_image(codex_binary: Path) -> Iterator[AgentImage]:
     from tests.real.conftest import missing
 
     reason = unavailable()
@@ -43,12 +43,8 @@ def agent_image(codex_binary: Path, tmp_path_factory: pytest.TempPathFactory) ->
         if docker.run("image", "inspect", BASE, check=False) != "0":
             base = base_tarball("agent-base", "python3,git,ca-certificates")
             docker.run("import", "-", BASE, stdin=base, timeout_s=300)
-        runner = RUNNER
-        if not (runner / "runner.py").is_file():
-            runner = tmp_path_factory.mktemp("runner")
-            (runner / "runner.py").write_text("print('stand-in')\n")
         said: list[str] = []
-        asyncio.run(build(socket_url, find_codex(codex_binary), TAG, base=BASE, say=said.append, runner=runner))
+        asyncio.run(build(socket_url, find_codex(codex_binary), TAG, base=BASE, say=said.append))
         try:
             yield AgentImage(docker, socket_url, TAG)
         finally:

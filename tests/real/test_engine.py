@@ -91,6 +91,28 @@ async def test_a_life_from_inputs_to_results(agent_engine: DockerEngine, agent_i
         await agent_engine.start(container)
 
 
+async def test_the_image_holds_what_a_task_needs(agent_engine: DockerEngine, agent_image: AgentImage) -> None:
+    """As the agent's user: the Codex CLI, git, ripgrep, the runner, and folders that it may write."""
+    script = (
+        "import os, subprocess as s\n"
+        "for c in (['codex', '--version'], ['git', '--version'], ['rg', '--version']):\n"
+        "    print(s.run(c, capture_output=True, text=True).stdout.split(chr(10))[0], flush=True)\n"
+        "print([p for p in ('/workspace', '/task', '/out', '/home/agent', '/tmp') if not os.access(p, os.W_OK)])\n"
+        "print(s.run(['python3', '-I', '/opt/agent/runner'], capture_output=True, text=True).stderr.count('Import'))\n"
+        "print(os.path.isdir(os.environ['CODEX_HOME']), os.access('/opt/agent/runner/runner.py', os.W_OK))"
+    )
+    container = await agent_engine.create(spec(agent_image, script))
+    try:
+        await agent_engine.start(container)
+        codex, git, rg, *rest = await said_by(agent_engine, container)
+    finally:
+        await agent_engine.remove(container)
+    assert codex.startswith(b"codex-cli ")
+    assert git.startswith(b"git version ")
+    assert rg.startswith(b"ripgrep ")
+    assert rest == [b"[]", b"0", b"True False"]
+
+
 async def test_it_is_fast(agent_engine: DockerEngine, agent_image: AgentImage) -> None:
     """What the driver costs before the first line is heard; the median is what docs/sandbox-isolation.md tells."""
     created, started, heard = [], [], []

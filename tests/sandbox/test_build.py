@@ -37,7 +37,7 @@ def modules(tmp_path: Path) -> Path:
 def runner(tmp_path: Path) -> Path:
     folder = tmp_path / "runner"
     (folder / "__pycache__").mkdir(parents=True)
-    for name in ("runner.py", "forward.py", "notes.txt", "__pycache__/runner.pyc"):
+    for name in ("__main__.py", "forward.py", "notes.txt", "__pycache__/runner.pyc"):
         (folder / name).write_text(name)
     return folder
 
@@ -92,7 +92,7 @@ def test_the_context_holds_what_is_needed_and_is_the_same_each_time(modules: Pat
     assert modes == {
         "Dockerfile": (0o644, 0, 0), "codex/bin/codex": (0o755, 0, 0), "codex/codex-path/rg": (0o755, 0, 0),
         "codex/codex-resources/bwrap": (0o755, 0, 0), "codex/codex-package.json": (0o644, 0, 0),
-        "agent/forward.py": (0o644, 0, 0), "agent/runner.py": (0o644, 0, 0),
+        "agent/runner/forward.py": (0o644, 0, 0), "agent/runner/__main__.py": (0o644, 0, 0),
     }  # fmt: skip
     with build_context(codex, runner) as context:
         assert context.read() == first
@@ -100,7 +100,7 @@ def test_the_context_holds_what_is_needed_and_is_the_same_each_time(modules: Pat
 
 def test_without_a_runner_there_is_no_image(modules: Path, tmp_path: Path) -> None:
     with (
-        pytest.raises(BuildError, match=r"runner\.py is missing"),
+        pytest.raises(BuildError, match=r"__main__\.py is missing"),
         build_context(find_codex(modules, "x86_64"), tmp_path),
     ):
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ async def test_the_host_listens_where_the_probe_knocks(tmp_path: Path) -> None:
     async with _host(tmp_path) as facts:
         assert probe.tcp([("127.0.0.1", facts["port"])]) is not None
         assert all(probe.tcp([(one, facts["port"])]) is not None for one in facts["addresses"] if ":" not in one)
-        assert probe.connects(probe.socket.AF_UNIX, "\0" + facts["abstract"])
+        assert probe.connects(socket.AF_UNIX, "\0" + facts["abstract"])
         assert (tmp_path / "gw.sock").is_socket()
         assert set(facts) == {
             "port",
