@@ -14,9 +14,11 @@ from ops.cli.audit import audit
 from ops.cli.backup import backup, restore
 from ops.cli.check import config, doctor
 from ops.cli.codex import cloud, codex
+from ops.cli.envs import envs
 from ops.cli.keys import keys
 from ops.cli.run import demo, serve, simulator
 from ops.cli.sandbox import sandbox
+from ops.cli.tasks import tasks
 from ops.cli.tenants import tenants
 from ops.cli.vault import vault
 from ops.version import VERSION
@@ -36,6 +38,6 @@ def _to_standard_error(*_: Any) -> structlog.PrintLogger:
 
 _PROCESSES = (serve, demo, simulator, doctor, config, sandbox)
 _RECORDS = (accounts, tenants, keys, admins, audit, vault, backup, restore)
-_REMOTE = (codex, cloud)
+_REMOTE = (codex, cloud, tasks, envs)
 for _command in (*_PROCESSES, *_RECORDS, *_REMOTE):
     root.add_command(_command)

@@ -30,7 +30,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_the_settings_say_where_it_is(server: dict[str, object], address: str) -> None:
-    assert address_of(Settings(server=server)) == address  # type: ignore[arg-type]
+    assert address_of(Settings(server=server)) == address
 
 
 def test_the_option_wins_over_the_environment_and_that_over_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
