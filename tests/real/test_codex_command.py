@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.real.cloud_stub import DIFF, KEY, CloudStub, cloud_stub
 from tests.real.conftest import CodexCli, CodexRun
 from tests.real.house import House, house
 
@@ -161,3 +163,46 @@ async def test_it_says_that_somebody_is_signed_in_and_offers_no_login(home: Hous
     done = await command.run("codex", "--", "login", "--device-auth", key=home.key, url=home.gateway.url)
     assert done.returncode != 0
     assert not (command.cli.home / "auth.json").exists()
+
+
+@pytest.fixture
+def cloud() -> Iterator[CloudStub]:
+    with cloud_stub() as running:
+        yield running
+
+
+async def test_cloud_lists_with_links_to_the_gateway(cloud: CloudStub, command: Command) -> None:
+    done = await command.run("cloud", "--", "list", "--json", key=KEY, url=cloud.url)
+    assert done.returncode == 0, done.stderr
+    (task,) = json.loads(done.stdout)["tasks"]
+    assert (task["id"], task["status"]) == ("task_e_1", "ready")
+    assert task["url"] == f"{cloud.url}/console/tasks/task_e_1"
+    assert cloud.bearers == {f"Bearer {KEY}"}
+
+
+async def test_cloud_makes_a_task_and_prints_where_it_is(cloud: CloudStub, command: Command) -> None:
+    done = await command.run(
+        "cloud", "--", "exec", "--env", "env_1", "--attempts", "2", "do it", key=KEY, url=cloud.url
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{cloud.url}/console/tasks/task_e_new"
+    (body,) = cloud.bodies
+    assert body["metadata"] == {"best_of_n": 2}
+
+
+async def test_cloud_takes_our_link_for_an_id_and_a_diff_is_left_as_it_is(cloud: CloudStub, command: Command) -> None:
+    link = f"{cloud.url}/console/tasks/task_e_1"
+    assert (await command.run("cloud", "--", "status", link, key=KEY, url=cloud.url)).returncode == 0
+    done = await command.run("cloud", "--", "diff", link, key=KEY, url=cloud.url)
+    assert done.stdout.rstrip("\n") == DIFF.rstrip("\n")
+
+
+@pytest.mark.parametrize("arguments", [("cloud", "--", "apply"), ("codex", "--", "apply")])
+async def test_a_diff_is_applied_by_the_cli(cloud: CloudStub, command: Command, arguments: tuple[str, ...]) -> None:
+    work = command.cli.workdir
+    (work / "a.txt").write_text("old\n")
+    subprocess.run(["git", "init", "-q"], cwd=work, check=True)
+    subprocess.run(["git", "add", "a.txt"], cwd=work, check=True)
+    done = await command.run(*arguments, "task_e_1", key=KEY, url=cloud.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (work / "a.txt").read_text() == "https://chatgpt.com/codex/tasks/x\n"
