@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
-from gateway.console.files import StaticFile, load_files
+from gateway.console.files import StaticFile, load_files, page_path
 from gateway.exchange import SCOPE_KEY, Exchange
 
 Scope = MutableMapping[str, Any]
@@ -59,7 +59,7 @@ class ConsoleApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        found = self._files.get(scope["path"])
+        found = self._files.get(page_path(scope["path"]))
         if scope["method"] not in ("GET", "HEAD"):
             await _answer(scope, send, 405, _METHOD, [(b"content-type", _TEXT), (b"allow", b"GET, HEAD")])
         elif found is None:

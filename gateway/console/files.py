@@ -4,12 +4,14 @@ Everything is read once, at the start, into one table from URL path to file. Wha
 that table and nowhere else: no part of a request is ever joined to a path on disk. The kinds of file are a closed
 list, so a stray file in the folder stops the start and is never served by chance.
 
-The pages are one HTML shell under several paths: the script reads from the address which page it shows.
+The pages are one HTML shell under several paths: the script reads from the address which page it shows. One task or
+one environment has a page of its own, whose address ends in its id (``page_path``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +34,13 @@ PAGES: Final = (
     "/audit",
     "/profile",
     "/tasks",
+    "/tasks/new",
     "/environments",
+    "/environments/new",
 )
 """Paths below ``/console`` that open the shell."""
+
+_ONE: Final = re.compile(r"/console/(?:tasks|environments)/[A-Za-z0-9_-]{1,128}")
 
 KINDS: Final[Mapping[str, bytes]] = {
     ".html": b"text/html; charset=utf-8",
@@ -51,6 +57,11 @@ class StaticFile:
     body: bytes
     kind: bytes
     etag: bytes
+
+
+def page_path(path: str) -> str:
+    """Under which path of the table to look: its own, but for the page of one task or environment the shell's."""
+    return f"{ROOT}/" if _ONE.fullmatch(path) else path
 
 
 def load_files(folder: Path = STATIC) -> dict[str, StaticFile]:

@@ -53,6 +53,8 @@ class FakeApi:
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
     fail_next: dict[str, Refusal] = field(default_factory=dict)
     import_outcomes: list[Record] = field(default_factory=list)
+    doors: dict[str, Any] = field(default_factory=dict)
+    """What else is served: beginnings of paths, and the ASGI applications behind them."""
 
     def called(self, method: str, path: str) -> list[Any]:
         return [body for one, where, body in self.calls if (one, where) == (method, path)]
@@ -192,6 +194,10 @@ def console_with(api: FakeApi) -> Callable[[Scope, Receive, Send], Any]:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            return
+        other = next((door for begin, door in api.doors.items() if scope["path"].startswith(begin)), None)
+        if other is not None:
+            await other(scope, receive, send)
             return
         if not scope["path"].startswith("/admin/api"):
             await console(scope, receive, send)

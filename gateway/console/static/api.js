@@ -1,4 +1,5 @@
-// How is the admin API called? One function; every failure is an ApiError with the API's own code and words.
+// How is the gateway called? One function; every failure is an ApiError with the API's own code and words.
+// Paths are the admin API's, but for those that begin with /v1/: tasks, environments and uploads have that door.
 
 let csrf = null;
 let onSignedOut = () => {};
@@ -21,16 +22,18 @@ export function whenSignedOut(callback) {
   onSignedOut = callback;
 }
 
+// body: an object, or a Blob that is sent as it is under its own type. options.read: what makes something of a good answer.
 export async function call(method, path, body, options = {}) {
-  const headers = { accept: "application/json" };
-  if (body !== undefined) headers["content-type"] = "application/json";
+  const headers = { accept: "application/json", ...options.headers };
+  if (body !== undefined) headers["content-type"] = body instanceof Blob ? body.type : "application/json";
   if (csrf !== null && method !== "GET") headers["x-csrf-token"] = csrf;
   let response;
   try {
-    response = await fetch(`/admin/api${path}`, {
+    response = await fetch(path.startsWith("/v1/") ? path : `/admin/api${path}`, {
       method, headers, signal: options.signal, credentials: "same-origin", redirect: "error", cache: "no-store",
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined || body instanceof Blob ? body : JSON.stringify(body),
     });
+    if (response.ok && options.read) return await options.read(response);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "unreachable", "", null, null);

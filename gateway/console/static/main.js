@@ -8,6 +8,11 @@ import { badge, failed, loading, notice } from "./widgets.js";
 import * as overview from "./pages/overview.js";
 import * as accounts from "./pages/accounts.js";
 import * as addAccount from "./pages/add_account.js";
+import * as tasks from "./pages/tasks.js";
+import * as task from "./pages/task.js";
+import * as newTask from "./pages/task_new.js";
+import * as environments from "./pages/environments.js";
+import * as environment from "./pages/environment.js";
 import * as tenants from "./pages/tenants.js";
 import * as keys from "./pages/keys.js";
 import * as admins from "./pages/admins.js";
@@ -16,11 +21,16 @@ import * as profile from "./pages/profile.js";
 import * as signIn from "./pages/sign_in.js";
 import * as welcome from "./pages/welcome.js";
 
-// Address below /console, page, name in the navigation (null: not in it), feature it depends on. The pages of the
-// sandbox join here, after the overview, as ["/tasks", tasks, "Tasks", "sandbox"] and
-// ["/environments", environments, "Environments", "sandbox"].
+// Address below /console, page, name in the navigation (null: not in it), feature it depends on. ":id" stands for one
+// part of the address, which the page gets as page.id; an address without it goes first.
 const PAGES = [
   ["", overview, "Overview", null],
+  ["/tasks", tasks, "Tasks", "sandbox"],
+  ["/tasks/new", newTask, null, "sandbox"],
+  ["/tasks/:id", task, null, "sandbox"],
+  ["/environments", environments, "Environments", "sandbox"],
+  ["/environments/new", environment, null, "sandbox"],
+  ["/environments/:id", environment, null, "sandbox"],
   ["/accounts", accounts, "Accounts", null],
   ["/accounts/add", addAccount, null, null],
   ["/tenants", tenants, "Tenants", null],
@@ -86,8 +96,8 @@ async function show() {
       return;
     }
   }
-  const known = PAGES.find(([address, , , feature]) => address === path && (!feature || session.features[feature]));
-  const home = can("accounts.read") ? "/console" : "/console/profile";
+  const known = PAGES.find(([address, , , feature]) => fits(address, path) && (!feature || session.features[feature]));
+  const home = can("accounts.read") ? "/console" : session.features.sandbox ? "/console/tasks" : "/console/profile";
   if (path === "" && !can("accounts.read")) return go(home, { replaceEntry: true });
   const main = h("main", { id: "main", tabindex: -1 });
   replace(app, frame(path), main);
@@ -102,13 +112,16 @@ async function show() {
   await render(page, main, body);
 }
 
+const fits = (address, path) => (address.endsWith("/:id") ? /^[\w-]+$/.test(after(address, path)) : address === path);
+const after = (address, path) => (path.startsWith(address.slice(0, -3)) ? path.slice(address.length - 3) : "");
+
 async function render(page, main, body) {
   const signal = leaving.signal;
   const context = {
     body, signal, session, can, go, signedIn, refresh: () => { if (!signal.aborted) show(); },
     actions: (...nodes) => append(replace(main.querySelector("#page-actions")), nodes),
     every: (seconds, run) => every(seconds, run, signal),
-    signOut, nextPath, query: new URLSearchParams(location.search),
+    signOut, nextPath, id: place().split("/").at(-1), query: new URLSearchParams(location.search),
   };
   try {
     await page.render(context);
@@ -150,7 +163,7 @@ const brand = () => h("span", { class: "brand" }, h("img", { src: "/console/stat
 function frame(path) {
   const { principal } = session;
   const links = PAGES.filter(([, page, name, feature]) => name && can(page.permission) && (!feature || session.features[feature]));
-  const current = path.startsWith("/accounts") ? "/accounts" : path;
+  const current = `/${path.split("/")[1] ?? ""}`.replace(/^\/$/, "");
   const list = h("ul", { id: "nav-list" }, links.map(([address, , name]) => h("li", {},
     h("a", { href: `/console${address}`, "aria-current": address === current ? "page" : null }, name))));
   const toggle = h("button", {

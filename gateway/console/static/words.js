@@ -74,6 +74,8 @@ const ERRORS = {
   not_configured: "This is not set up on the gateway.",
   request_timeout: "The request took too long to arrive. Try again.",
   internal_error: "The gateway failed on this. Its log has the details under the request id.",
+  queue_full: "Too many tasks wait already.",
+  unsupported_media_type: "This kind of file is not taken. Send a zip or a tar.",
   method_not_allowed: "The gateway does not offer this. It may be of another version than this page; load it again.",
 };
 
@@ -87,6 +89,35 @@ export function explain(error) {
   if (parts.length === 0) parts.push(`It failed (${error.code || "unknown"}).`);
   return parts.join(" ");
 }
+
+export const TASK_STATES = {
+  __proto__: null,
+  created: ["Created", "off"],
+  queued: ["Waiting", "off"],
+  setting_up: ["Setting up", "warn"],
+  running: ["Running", "warn"],
+  ready: ["To be reviewed", "good"],
+  approved: ["Approved", "good"],
+  rejected: ["Rejected", "bad"],
+  applied: ["Applied", "good"],
+  failed: ["Failed", "bad"],
+  cancelled: ["Cancelled", "off"],
+};
+
+// How an attempt ended, and what that means for whoever asked.
+export const ENDS = {
+  __proto__: null,
+  done: "Done",
+  failed: "The agent or a script failed",
+  timed_out: "Its time was up",
+  out_of_memory: "It ran out of memory",
+  limit: "It hit a limit of disk, processes or output",
+  cancelled: "It was cancelled",
+  lost: "Its container or its worker was lost",
+  engine_unavailable: "No container engine could run it",
+  input_refused: "Its source cannot be had, or is refused",
+  budget: "Its tokens are spent",
+};
 
 export const LOGIN_STATES = {
   __proto__: null,

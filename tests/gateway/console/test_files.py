@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.console.files import KINDS, PAGES, STATIC, load_files
+from gateway.console.files import KINDS, PAGES, STATIC, load_files, page_path
 
 FILES = load_files()
 
@@ -21,6 +21,27 @@ def test_every_page_is_the_shell_and_every_file_has_its_type() -> None:
     static = {path.removeprefix("/console/static/") for path in FILES if path.startswith("/console/static/")}
     assert static == on_disk
     assert all(FILES[f"/console/static/{name}"].kind == KINDS[Path(name).suffix] for name in static)
+
+
+@pytest.mark.parametrize(
+    ("path", "shell"),
+    [
+        ("/console/tasks/task_e_019f3c2ab4d1e0f1a2b3c4d5e6f7", True),
+        ("/console/environments/env_0a1b2c3d4e5f6071", True),
+        ("/console/tasks/" + "a" * 128, True),
+        ("/console/tasks/" + "a" * 129, False),
+        ("/console/tasks/", False),
+        ("/console/tasks/a/b", False),
+        ("/console/tasks/..", False),
+        ("/console/tasks/a%2e", False),
+        ("/console/tasks/a\n", False),
+        ("/console/accounts/acc_1", False),
+        ("/console/static/x", False),
+    ],
+)
+def test_one_task_or_environment_has_a_page_by_its_id(path: str, shell: bool) -> None:
+    assert (page_path(path) == "/console/") is shell
+    assert shell or page_path(path) == path
 
 
 def test_a_file_of_another_kind_stops_the_start(tmp_path: Path) -> None:
