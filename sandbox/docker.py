@@ -122,19 +122,29 @@ class DockerEngine:
         return container.id
 
     async def put(self, container_id: str, path: str, tar: bytes | AsyncIterator[bytes]) -> None:
+        """What ``tar`` itself raises comes out as it is, not as the engine's fault; a part of it may be unpacked."""
         with _asking():
             shown = await self._docker.containers.container(container_id).show()
         if path not in {mount["Destination"] for mount in shown["Mounts"] if mount["Type"] == "volume"}:
             raise EngineError(f"{path} is no volume of this container; inputs are put into volumes alone")
         if shown["State"]["Status"] != "created":
             raise EngineError("The container has been started; inputs are put before that")
-        address = self._address(container_id, "archive")
-        with _asking():
-            answer = await self._docker.session.put(
-                address, params={"path": path}, data=tar, timeout=_LONG, headers={"Content-Type": "application/x-tar"}
-            )
-            async with answer:
-                await _fine(answer)
+        source = _Source()
+        try:
+            with _asking():
+                answer = await self._docker.session.put(
+                    self._address(container_id, "archive"),
+                    params={"path": path},
+                    data=tar if isinstance(tar, bytes) else source.chunks(tar),
+                    timeout=_LONG,
+                    headers={"Content-Type": "application/x-tar"},
+                )
+                async with answer:
+                    await _fine(answer)
+        except EngineError:
+            if source.failed is None:
+                raise
+            raise source.failed from None
 
     async def start(self, container_id: str) -> None:
         with _asking():
@@ -298,6 +308,21 @@ class DockerEngine:
 
     def _url(self, path: str) -> str:
         return f"{self._docker.docker_host}/{self._docker.api_version}/{path}"
+
+
+class _Source:
+    """Remembers why a stream of inputs ended early; the HTTP client would call that a lost connection."""
+
+    def __init__(self) -> None:
+        self.failed: Exception | None = None
+
+    async def chunks(self, tar: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in tar:
+                yield chunk
+        except Exception as error:
+            self.failed = error
+            raise
 
 
 async def _fine(answer: aiohttp.ClientResponse) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import secrets
 import tarfile
 import time
@@ -23,7 +22,6 @@ from tests.real.agent_image import AgentImage, left
 
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(900)]
 LIMITS = Limits(cpus=1.0, memory_mib=128, pids=64, disk_mib=64, wall_s=60.0, output_mib=4)
-CACHE = "codex-relay.cache"
 
 
 def spec(agent: AgentImage, script: str, phase: Phase = Phase.AGENT, **changed: Any) -> ContainerSpec:
@@ -91,30 +89,8 @@ async def test_a_life_from_inputs_to_results(agent_engine: DockerEngine, agent_i
         await agent_engine.start(container)
 
 
-async def test_the_image_holds_what_a_task_needs(agent_engine: DockerEngine, agent_image: AgentImage) -> None:
-    """As the agent's user: the Codex CLI, git, ripgrep, the runner, and folders that it may write."""
-    script = (
-        "import os, subprocess as s\n"
-        "for c in (['codex', '--version'], ['git', '--version'], ['rg', '--version']):\n"
-        "    print(s.run(c, capture_output=True, text=True).stdout.split(chr(10))[0], flush=True)\n"
-        "print([p for p in ('/workspace', '/task', '/out', '/home/agent', '/tmp') if not os.access(p, os.W_OK)])\n"
-        "print(s.run(['python3', '-I', '/opt/agent/runner'], capture_output=True, text=True).stderr.count('Import'))\n"
-        "print(os.path.isdir(os.environ['CODEX_HOME']), os.access('/opt/agent/runner/runner.py', os.W_OK))"
-    )
-    container = await agent_engine.create(spec(agent_image, script))
-    try:
-        await agent_engine.start(container)
-        codex, git, rg, *rest = await said_by(agent_engine, container)
-    finally:
-        await agent_engine.remove(container)
-    assert codex.startswith(b"codex-cli ")
-    assert git.startswith(b"git version ")
-    assert rg.startswith(b"ripgrep ")
-    assert rest == [b"[]", b"0", b"True False"]
-
-
 async def test_it_is_fast(agent_engine: DockerEngine, agent_image: AgentImage) -> None:
-    """What the driver costs before the first line is heard; the median is what docs/sandbox-isolation.md tells."""
+    """What the driver costs before the first line is heard: the median of a few containers, printed."""
     created, started, heard = [], [], []
     for _ in range(7):
         begun = time.monotonic()
@@ -271,40 +247,19 @@ async def test_inputs_go_into_volumes_and_before_the_start(agent_engine: DockerE
         await agent_engine.remove(container)
 
 
-async def test_a_root_is_kept_without_what_is_secret_or_passing(
+async def test_inputs_that_are_refused_on_the_way_say_why_themselves(
     agent_engine: DockerEngine, agent_image: AgentImage
 ) -> None:
-    tag = f"codex-relay-test-kept:{secrets.token_hex(4)}"
-    script = "import os; open('/opt/tool', 'w').write('kept'); open('/workspace/gone', 'w').write(os.environ['WORD'])"
-    container = await agent_engine.create(spec(agent_image, script, Phase.SETUP, environment=(("WORD", "plain-text"),)))
+    async def bomb() -> AsyncIterator[bytes]:
+        yield tar_of(a=b"1" * 100_000)[:60_000]
+        raise ValueError("a bomb")
+
+    container = await agent_engine.create(spec(agent_image, "pass"))
     try:
-        await agent_engine.start(container)
-        await agent_engine.wait(container)
-        assert not await agent_engine.has_image(tag)
-        made = await agent_engine.commit(container, tag, ((CACHE, "key"),))
+        with pytest.raises(ValueError, match="a bomb"):
+            await agent_engine.put(container, "/workspace", bomb())
     finally:
         await agent_engine.remove(container)
-    try:
-        assert await agent_engine.has_image(tag)
-        told = json.loads(agent_image.docker.run("image", "inspect", tag))[0]
-        assert told["Id"] == made
-        assert "plain-text" not in json.dumps(told["Config"])
-        assert list(await agent_engine.images(CACHE)) == [tag]
-        assert await agent_engine.images(LABEL_TASK) == {}
-        shows = (
-            "import os; print(open('/opt/tool').read(), os.listdir('/workspace'), 'WORD' in os.environ, os.getuid())"
-        )
-        container = await agent_engine.create(spec(agent_image, shows, image=tag, labels=((LABEL_OWNER, "test"),)))
-        try:
-            await agent_engine.start(container)
-            assert await said_by(agent_engine, container) == [b"kept [] False 10001"]
-            assert await agent_engine.containers(LABEL_TASK) == ()
-        finally:
-            await agent_engine.remove(container)
-    finally:
-        await agent_engine.remove_image(tag)
-    await agent_engine.remove_image(tag)
-    assert not await agent_engine.has_image(tag)
 
 
 async def test_a_shared_workspace_goes_with_its_last_user(agent_engine: DockerEngine, agent_image: AgentImage) -> None:
