@@ -106,7 +106,9 @@ def line_of(line: bytes) -> RunEvent | None:
         return None
     seq, at_s = _count(told.get("seq")), told.get("t")
     source, kind, data = told.get("src"), told.get("kind"), told.get("data")
-    if seq == 0 or source not in _SOURCES or not isinstance(data, dict) or not isinstance(kind, str):
+    if not isinstance(source, str) or not isinstance(kind, str) or not isinstance(data, dict):
+        return None
+    if seq == 0 or source not in _SOURCES:
         return None
     if len(kind) > 100 or not _KIND.fullmatch(kind) or not kind.startswith(f"{source}."):
         return None

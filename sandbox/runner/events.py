@@ -38,6 +38,15 @@ class Masks:
         parts = {line.strip() for value in secrets for line in (value, *value.splitlines())}
         self._parts = sorted((part for part in parts if len(part) >= MASKED_FROM), key=len, reverse=True)
 
+    @property
+    def longest_bytes(self) -> int:
+        return max((len(part.encode()) for part in self._parts), default=0)
+
+    def in_bytes(self, data: bytes) -> bytes:
+        for part in self._parts:
+            data = data.replace(part.encode(), MASK.encode())
+        return data
+
     def __call__(self, text: str) -> str:
         for part in self._parts:
             text = text.replace(part, MASK)

@@ -36,8 +36,9 @@ class Output:
         self.tail = ""
 
     def __call__(self, piece: bytes) -> None:
-        self._waiting += piece
-        while len(self._waiting) >= PIECE_CHARACTERS:
+        self._waiting = self._masks.in_bytes(self._waiting + piece)
+        held = self._masks.longest_bytes  # what may be the beginning of a secret waits for its end
+        while len(self._waiting) >= PIECE_CHARACTERS + held:
             at = self._waiting.rfind(b"\n", 0, PIECE_CHARACTERS) + 1 or PIECE_CHARACTERS
             self._say(self._waiting[:at])
             self._waiting = self._waiting[at:]
