@@ -49,6 +49,7 @@ from sandbox.types import NetworkPolicy
 from store.records import Secret
 
 PATH_MAX: Final = 100
+_HEAD_END: Final = b"\r\n\r\n"
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _REASONS: Final = {
     400: ("Bad Request", "invalid_request_error", "invalid_request"),
@@ -162,7 +163,7 @@ class EgressServer:
 
     async def _talk(self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = await _read_head(reader, self._rules.head_s)
+            head = await _first_head(reader, self._rules.head_s)
             if head is None:
                 return
             if head.is_proxied:
@@ -199,13 +200,14 @@ class EgressServer:
         head: Head | None = first
         while head is not None:
             check_for_gateway(head)
-            if _key_of(head) != _key_of(first):
+            if head.values("authorization") and _key_of(head) != _key_of(first):
                 raise BadHead("a connection has one key", 403)
             flow.passed(len(head.raw), up=True)
             writer.write(head.raw)
             await pass_body(flow, reader, writer, head.length)
             await flow.drain(writer)
-            head = await _read_head(reader, self._rules.gateway_idle_s)
+            # an answer may take long: only when it is silent too, the wait for the next request is over
+            head = await _read_head(flow.patiently(lambda: reader.readuntil(_HEAD_END)))
         if writer.can_write_eof():
             writer.write_eof()
 
@@ -274,13 +276,19 @@ async def _carry(flow: Flow, head: Head, target: Target, here: Ends, there: Ends
     await pump(flow, there[0], here[1], up=False)
 
 
-async def _read_head(reader: asyncio.StreamReader, wait_s: float) -> Head | None:
-    """The next head, None at the end. Raises BadHead, Silence, EOFError."""
+async def _first_head(reader: asyncio.StreamReader, wait_s: float) -> Head | None:
+    """The first head, None when there is none. Raises BadHead, Silence, EOFError."""
     try:
         async with asyncio.timeout(wait_s):
-            return parse_head(await reader.readuntil(b"\r\n\r\n"))
+            return await _read_head(reader.readuntil(_HEAD_END))
     except TimeoutError:
         raise Silence("no whole head came in time") from None
+
+
+async def _read_head(reading: Coroutine[Any, Any, bytes]) -> Head | None:
+    """The head that ``reading`` comes to, None at the end. Raises BadHead, EOFError."""
+    try:
+        return parse_head(await reading)
     except asyncio.LimitOverrunError:
         raise BadHead("the head is too large", 431) from None
     except asyncio.IncompleteReadError as error:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from ops.clock import Clock
 from sandbox.egress_head import BadHead
@@ -49,11 +49,16 @@ class Flow:
 
     async def read(self, reader: asyncio.StreamReader, size: int = PIECE) -> bytes:
         """What comes next, b"" at the end. Raises Silence."""
+        return await self.patiently(lambda: reader.read(size))
+
+    async def patiently(self, again: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+        """What ``again()`` comes to; it is broken off and asked anew while bytes pass in the other direction, and must
+        lose nothing by that. Raises Silence."""
         wait_s = self._idle_s
         while True:
             try:
                 async with asyncio.timeout(wait_s):
-                    return await reader.read(size)
+                    return await again()
             except TimeoutError:
                 wait_s = self._last_s + self._idle_s - self._clock.monotonic_s()
                 if wait_s <= 0:

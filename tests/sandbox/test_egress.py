@@ -33,6 +33,7 @@ class Other:
     answer: bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
     at_end: bool = False
     close_after: bool = False
+    drips: int = 1
     got: bytearray = field(default_factory=bytearray)
     connections: int = 0
     ended: int = 0
@@ -43,7 +44,8 @@ class Other:
         with contextlib.suppress(OSError):
             while piece := await reader.read(65_536):
                 self.got += piece
-                if not self.at_end:
+                for n in range(0 if self.at_end else self.drips):
+                    await asyncio.sleep(0.05 if n else 0)
                     writer.write(self.answer)
                 if self.close_after:
                     break
@@ -106,6 +108,7 @@ async def house(rules: EgressRules | None = None, *, private: bool = True) -> As
         grant_connections=wanted.grant_connections,
         head_s=wanted.head_s,
         idle_s=wanted.idle_s,
+        gateway_idle_s=wanted.gateway_idle_s,
         told=wanted.told,
     )
     with tempfile.TemporaryDirectory(prefix="gw-") as folder:
@@ -209,6 +212,13 @@ async def test_half_close_goes_across_and_the_answer_still_comes() -> None:
         one.gateway.at_end = True
         one.gateway.answer = b"x" * 300_000
         assert len(await one.ask(CALL)) == 300_000
+
+
+async def test_a_long_answer_is_no_silence_and_silence_is() -> None:
+    async with house(EgressRules(gateway_idle_s=0.3)) as one:
+        one.gateway.drips = 16
+        answer = await one.ask(CALL, end=False)
+        assert answer == one.gateway.answer * 16, "it took longer than the silence that is allowed"
 
 
 async def test_a_gateway_that_is_away_is_said_so() -> None:

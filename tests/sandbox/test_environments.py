@@ -130,7 +130,7 @@ def test_the_cache_key_changes_with_everything_that_set_up_could_see() -> None:
     base = cache_key(SPEC, "sha256:1", {"lock": b"1"}, (("S", 1),))
     assert base == cache_key(SPEC, "sha256:1", {"lock": b"1"}, (("S", 1),))
     changes = [
-        cache_key(replace(SPEC, **change), "sha256:1", {"lock": b"1"}, (("S", 1),))  # type: ignore[arg-type]
+        cache_key(replace(SPEC, **change), "sha256:1", {"lock": b"1"}, (("S", 1),))
         for change in (
             {"tenant_id": "t2"}, {"id": "env_2"}, {"version": 2}, {"image": "i"}, {"repository": "r"},
             {"setup_script": "make all"}, {"variables": (("A", "2"),)}, {"variables": ()}, {"secrets": ()},
