@@ -113,12 +113,12 @@ class RunnerStage:
     async def start(self, *more: str) -> asyncio.subprocess.Process:
         words = {name: self.folder / name for name in ("workspace", "task", "out", "home")}
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "runner"),
+            *(sys.executable, "-I", str(self.folder / "agent" / "runner")),
             *(word for name, path in words.items() for word in (f"--{name}", str(path))),
             *("--socket", str(self.socket), "--codex", self.codex),
             *("--model-port", "0", "--proxy-port", "0", "--agent-uid", "0"),
             *more,
-            cwd=self.folder / "agent",
+            cwd="/",
             env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

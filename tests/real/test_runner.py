@@ -8,6 +8,7 @@ import shlex
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def asked(*commands: str, more: str = "", text: str = "done") -> str:
     return " ".join(["Please.", *calls, more, f"sim:text={text}"])
 
 
-def spec(prompt: str, wall_s: float = 60.0, **more: str) -> bytes:
+def spec(prompt: str, wall_s: float = 60.0, **more: Any) -> bytes:
     task = TaskSpec(prompt, "gpt-5.5", "e", artifacts=("made/kept.txt", "a.txt/../../x"), effort="low")
     return spec_json(task, environment(wall_s), Phase.AGENT, **more)
 

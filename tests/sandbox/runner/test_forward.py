@@ -78,7 +78,12 @@ def test_the_model_port_pipes_bytes_and_ends(path: Path, echo: Server) -> None:
     port = listen(0, model_port(path))
     data = bytes(range(256)) * 8000
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-        writer = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
+
+        def write() -> None:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+
+        writer = threading.Thread(target=write)
         writer.start()
         read = b""
         while piece := client.recv(1 << 16):

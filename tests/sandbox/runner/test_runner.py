@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +40,19 @@ def test_it_imports_the_standard_library_and_itself_alone() -> None:
                 names.append(node.module or "")
             foreign += [(path.name, name) for name in names if name.split(".")[0] not in sys.stdlib_module_names]
     assert foreign == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["-m", "runner"], ["-I", "runner"], ["-I", "{agent}/runner"]])
+def test_a_copy_of_the_folder_is_started_as_a_module_or_by_its_path(
+    arguments: list[str], places: Places, tmp_path: Path, words: list[str]
+) -> None:
+    shutil.copytree(Path(runner.__file__).parent, tmp_path / "agent" / "runner")
+    (places.task / "spec.json").write_text('{"phase": "setup", "commands": [["setup", "echo hello"]]}')
+    command = [sys.executable, *(word.replace("{agent}", str(tmp_path / "agent")) for word in words), *arguments]
+    done = subprocess.run(command, cwd=tmp_path / "agent", capture_output=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (places.out / "setup.log").read_text() == "hello\n"
 
 
 def test_setup_wraps_an_upload_runs_scripts_in_order_and_keeps_secrets_out_of_its_files(
