@@ -16,7 +16,7 @@ from gateway.models import ModelTable
 from gateway.observe import Observer
 from gateway.parse import RequestParser
 from gateway.relay import Relay
-from gateway.responses import Gates, ResponsesEndpoint
+from gateway.responses import Gates, ResponsesEndpoint, Runs
 from gateway.streaming import StreamingRelay
 from gateway.whole import WholeRelay
 from ops.audit import AuditLog
@@ -36,9 +36,9 @@ def model_table(settings: Settings) -> ModelTable:
 
 def endpoints_of(
     settings: Settings, clock: Clock, gates: Gates, relay: Relay, catalog: ModelCatalog, ready: ReadyEndpoint,
-    metrics: MetricsEndpoint | None,
+    metrics: MetricsEndpoint | None, runs: Runs | None = None,
 ) -> Endpoints:  # fmt: skip
-    """The raw endpoints; ``metrics`` is left out when it has a port of its own."""
+    """The raw endpoints; ``metrics`` is left out when it has a port of its own; ``runs``: what answers a sandbox."""
     server = settings.server
     parser = RequestParser(
         catalog.table,
@@ -51,7 +51,7 @@ def endpoints_of(
     whole = WholeRelay(relay, relay.ownership, clock)
     https = server.tls_cert_file is not None or (server.public_url or "").startswith("https://")
     return Endpoints(
-        responses=ResponsesEndpoint(parser, gates, streaming, whole),
+        responses=ResponsesEndpoint(parser, gates, streaming, whole, runs),
         models=ModelsEndpoint(catalog),
         native_models=ModelsEndpoint(catalog, native=True),
         codex_paths=CodexPaths(relay.pool, clock, https=https),

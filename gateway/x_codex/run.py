@@ -37,7 +37,8 @@ from gateway.x_codex.places import Places, queue_full
 from gateway.x_codex.queued import Look, RunQueue
 from gateway.x_codex.wish import Wish, WishRules, check, errand_of
 from ops.clock import Clock
-from sandbox.types import Ended, EnvironmentSpec, RunMode, RunResult, TaskSpec
+from sandbox.environments import EnvironmentEntry
+from sandbox.types import Ended, RunMode, RunResult, TaskSpec
 from store.errors import StoreError
 
 LOOK_S: Final = 0.1
@@ -47,12 +48,10 @@ NONE_ADAPTED: Final = ("input_string", "instructions_added", "store_false", "str
 """Words about how a request was fitted to the backend, which a run does not speak to."""
 
 
-class EnvironmentNames(Protocol):
+class EnvironmentList(Protocol):
     """What is asked of sandbox.environments."""
 
-    async def get(self, tenant_id: str, environment_id: str) -> EnvironmentSpec | None: ...
-
-    async def find(self, tenant_id: str) -> tuple[EnvironmentSpec, ...]: ...
+    async def list(self, tenant_id: str) -> tuple[EnvironmentEntry, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class SynchronousRuns:
     def __init__(
         self,
         queue: RunQueue,
-        environments: EnvironmentNames,
+        environments: EnvironmentList,
         running: RunningRequests,
         clock: Clock,
         rules: RunRules,
@@ -127,16 +126,13 @@ class SynchronousRuns:
         return TaskSpec(errand.prompt, request.model, environment_id, effort=errand.effort, mode=mode)
 
     async def _environment(self, tenant_id: str, name: str) -> str:
-        """The id of the tenant's environment of that id, else of that label if just one has it."""
-        found = await self._environments.get(tenant_id, name)
-        if found is not None:
+        """The id of the tenant's environment of that id, else of that label (which is the only one)."""
+        known = [one.spec for one in await self._environments.list(tenant_id)]
+        for found in (*(one for one in known if one.id == name), *(one for one in known if one.label == name)):
             return found.id
-        labelled = [one.id for one in await self._environments.find(tenant_id) if one.label == name]
-        if len(labelled) == 1:
-            return labelled[0]
-        several = "several environments of this label: give the id" if labelled else "no environment of this tenant"
         raise GatewayError.invalid(
-            f"x_codex.environment names {several}. GET /v1/environments lists them.", "x_codex.environment"
+            "x_codex.environment names no environment of this tenant. GET /v1/environments lists them.",
+            "x_codex.environment",
         )
 
     async def _begun(self, task_id: str, deadline_s: float) -> None:

@@ -25,6 +25,7 @@ from gateway.x_codex.queued import RunQueue
 from gateway.x_codex.run import MESSAGE_MAX, RunRules, SynchronousRuns, fault_of
 from gateway.x_codex.wish import Wish, WishRules
 from sandbox.bodies import AttemptBody, read_task, write_attempt
+from sandbox.environments import EnvironmentEntry
 from sandbox.types import Ended, EnvironmentSpec, RunEvent, RunLevel, RunMode, RunResult, Usage
 from store.errors import StoreError
 from store.memory_tasks import MemoryTaskStore
@@ -49,17 +50,13 @@ class Hurried(FakeClock):
 class Desk:
     def __init__(self) -> None:
         self.all = (
+            EnvironmentSpec("env_0", "tenant", "env_1"),
             EnvironmentSpec("env_1", "tenant", "one"),
-            EnvironmentSpec("env_2", "tenant", "two"),
-            EnvironmentSpec("env_3", "tenant", "two"),
             EnvironmentSpec("env_9", "other", "nine"),
         )
 
-    async def get(self, tenant_id: str, environment_id: str) -> EnvironmentSpec | None:
-        return next((one for one in await self.find(tenant_id) if one.id == environment_id), None)
-
-    async def find(self, tenant_id: str) -> tuple[EnvironmentSpec, ...]:
-        return tuple(one for one in self.all if one.tenant_id == tenant_id)
+    async def list(self, tenant_id: str) -> tuple[EnvironmentEntry, ...]:
+        return tuple(EnvironmentEntry(one, (), 1.0, 1.0) for one in self.all if one.tenant_id == tenant_id)
 
 
 class Flaky(MemoryTaskStore):
@@ -194,7 +191,7 @@ async def test_the_worker_is_told_everything(house: House) -> None:
     await both(house, play, wish=Wish(RunLevel.READ_ONLY, "one", "low"))
 
 
-@pytest.mark.parametrize("name", ["two", "env_9", "nine", "no"])
+@pytest.mark.parametrize("name", ["env_9", "nine", "no"])
 async def test_an_environment_that_is_not_the_tenants_is_none(house: House, name: str) -> None:
     with pytest.raises(GatewayError) as refused:
         await house.ask(Wish(RunLevel.READ_ONLY, name))
