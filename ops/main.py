@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ from ops.house_store import keys_of
 from ops.house_watch import webhook_settings
 from ops.log import Sink, configure, get_logger
 from ops.metrics import Metrics
+from ops.sandbox_child import worker_beside
 from ops.seat import Seat
 from ops.server import GatewayServer, ServerValues, bind, make_server, serve_until
 from ops.settings import Settings, SettingsError
@@ -88,7 +89,8 @@ async def _supervise(settings: Settings, sock: socket.socket, announce: Callable
     clock = SystemClock()
     stop = Stop(clock)
     stop.on_signals()
-    return await Supervisor(settings, sock, clock).run(stop, announce)
+    async with worker_beside(settings, sock, clock):
+        return await Supervisor(settings, sock, clock).run(stop, announce)
 
 
 async def _run(
@@ -107,7 +109,10 @@ async def _run(
     async with open_gateway(settings, seat, clock, metrics) as gateway, metrics_port(settings, gateway):
         settle_memory()
         values = server_values(settings)
-        await serve_until(stop, server_for(settings, gateway.app, values), [sock], gateway, values, on_listening)
+        server = server_for(settings, gateway.app, values)
+        alone = seat.count == 1  # of several workers, the supervisor has the child
+        async with worker_beside(settings, sock, clock) if alone else nullcontext():
+            await serve_until(stop, server, [sock], gateway, values, on_listening)
 
 
 @asynccontextmanager
@@ -181,6 +186,11 @@ def check_combination(settings: Settings) -> None:
         _check_hot_url(settings.store.hot_url)
     if workers > 1 and store_kind(settings.store.url) is StoreKind.MEMORY:
         raise SettingsError("setting server.workers: memory:// is for one process; set store.url to sqlite:///PATH")
+    if settings.sandbox.enabled and store_kind(settings.store.url) is StoreKind.MEMORY:
+        raise SettingsError(
+            "setting sandbox.enabled: its worker is a process of its own and cannot share memory://; "
+            "set store.url to sqlite:///PATH"
+        )
     if 0 < settings.router.per_account_concurrency < workers:
         raise SettingsError(
             f"setting router.per_account_concurrency: {workers} workers share it; set 0 or at least {workers}"

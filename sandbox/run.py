@@ -131,6 +131,7 @@ class AttemptRun:
 
     async def _anew(self, stepper: Stepper, job: _Job) -> RunResult:
         await self._keep("prompt.txt", pieces(run_plan.prompt_of(job.spec, self._lease.body).encode()))
+        await stepper.mint()
         await self._note(Phase.SETUP)
         prepared = await self._prepared(stepper)
         if prepared.failed is not None:

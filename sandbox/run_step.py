@@ -126,6 +126,15 @@ class Stepper:
     spec: TaskSpec
     environment: EnvironmentSpec
     turn: int = 0
+    key: Secret | None = None
+
+    async def mint(self) -> None:
+        """The attempt's key, made before anything else: the gateway needs a moment to hear of it."""
+        record, keys = self.lease.record, self.tools.keys
+        await keys.end_task(record.task_id, record.number)  # those of a try before us
+        ttl_s = 4 * self.environment.limits.wall_s + 60.0
+        models, budget = (self.spec.model,), self.spec.budget_tokens
+        self.key, _ = await keys.mint(record.task_id, record.number, record.tenant_id, models, budget, ttl_s)
 
     async def begin(self, step: Step, workspace: Workspace | None, home: bytes | None = None) -> str:
         """A started container for ``step``; its id."""
@@ -181,18 +190,6 @@ class Stepper:
 
     async def _inputs(self, step: Step) -> bytes:
         spec, body = self.spec, self.lease.body
-        key = None
-        if step.with_key:
-            record = self.lease.record
-            await self.tools.keys.end_task(record.task_id, record.number)  # of a worker before us
-            key, _ = await self.tools.keys.mint(
-                record.task_id,
-                record.number,
-                record.tenant_id,
-                (spec.model,),
-                spec.budget_tokens,
-                self.environment.limits.wall_s + 60.0,
-            )
         told = codex.spec_json(
             spec if step.git is not None else replace(spec, source=None),
             self.environment,
@@ -205,7 +202,7 @@ class Stepper:
         secrets = codex.secrets_json(
             git_token=step.git.token if step.git is not None else None,
             environment=step.secrets,
-            task_key=key,
+            task_key=self.key if step.with_key else None,
             egress_token=self._token(step) if step.network is not None else None,
         )
         return codex.input_tar({"spec.json": told, "secrets.json": secrets})

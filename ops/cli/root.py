@@ -21,6 +21,7 @@ from ops.cli.sandbox import sandbox
 from ops.cli.tasks import tasks
 from ops.cli.tenants import tenants
 from ops.cli.vault import vault
+from ops.cli.worker import worker
 from ops.version import VERSION
 
 
@@ -36,7 +37,7 @@ def _to_standard_error(*_: Any) -> structlog.PrintLogger:
     return structlog.PrintLogger(sys.stderr)
 
 
-_PROCESSES = (serve, demo, simulator, doctor, config, sandbox)
+_PROCESSES = (serve, demo, simulator, doctor, config, sandbox, worker)
 _RECORDS = (accounts, tenants, keys, admins, audit, vault, backup, restore)
 _REMOTE = (codex, cloud, tasks, envs)
 for _command in (*_PROCESSES, *_RECORDS, *_REMOTE):

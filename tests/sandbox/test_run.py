@@ -200,7 +200,7 @@ async def test_an_engine_that_was_away_for_a_while_costs_nothing(rig: Rig) -> No
     rig.begin()
     task = await rig.service.create(ANN, SPEC)
     await rig.until(lambda: bool(rig.engine.made) and bool(rig.engine.made[0].lines))
-    await rig.until(lambda: len(rig.tasks._logs[task.record.id]) >= 4)  # type: ignore[attr-defined]
+    await rig.until(lambda: len(rig.tasks._logs[task.record.id]) >= 4)
     rig.engine.go_away()
     for _ in range(200):
         await rig.until(lambda: True)

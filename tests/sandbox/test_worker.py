@@ -110,7 +110,7 @@ async def test_a_restarted_worker_adopts_what_went_on_without_it(rig: Rig) -> No
     first = rig.begin("w1")
     task = await rig.service.create(ANN, SPEC)
     await rig.until(lambda: gate(rig).waiting == 1)
-    await rig.until(lambda: len(rig.tasks._logs[task.record.id]) >= 5)  # type: ignore[attr-defined]
+    await rig.until(lambda: len(rig.tasks._logs[task.record.id]) >= 5)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     gate(rig).open.set()  # the container ends while nobody looks
@@ -150,7 +150,7 @@ async def test_a_lease_that_another_took_is_written_by_the_other_alone(rig: Rig)
     async def no_answer(attempt: object, ttl_s: float) -> None:
         raise StoreUnavailable("the store does not answer")
 
-    rig.tasks.renew_lease = no_answer  # type: ignore[method-assign, assignment]
+    rig.tasks.renew_lease = no_answer  # type: ignore[method-assign]
     rig.workers.append(asyncio.create_task(slow.run(asyncio.Event())))
     await rig.until(lambda: gate(rig).waiting == 1)
     rig.clock.advance(LEASE_S + 1)
@@ -218,7 +218,9 @@ async def test_a_broken_engine_does_not_eat_the_queue(rig: Rig) -> None:
     gate(rig).open.set()
     rig.engine.go_away()
     rig.begin(max_tasks=1)
-    first, second = [await rig.service.create(ANN, SPEC) for _ in range(2)]
+    first = await rig.service.create(ANN, SPEC)
+    rig.clock.advance(1)
+    second = await rig.service.create(ANN, SPEC)
     await rig.until(lambda: rig.told.count("task.failed") == 1)
     for _ in range(100):
         await rig.until(lambda: True)
