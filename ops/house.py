@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -38,6 +38,7 @@ from ops.house_front import endpoints_of, frames_of, metrics_app, metrics_endpoi
 from ops.house_late import LateDoors, Shared, with_late_doors
 from ops.house_logins import ONBOARD_INTERVAL_S, Entrance, entrance
 from ops.house_relay import codex_client, key_directory, pool_rules, task_budgets, token_source
+from ops.house_runs import RUNS_INTERVAL_S, runs_of
 from ops.house_store import keys_of, spool_of
 from ops.house_watch import alerts_of, webhooks_of
 from ops.log import get_logger
@@ -46,6 +47,7 @@ from ops.polling import WindowPoll
 from ops.seat import Seat
 from ops.settings import Settings
 from ops.usage import UsageBook
+from ops.webhooks import Webhooks
 from router.pool import AccountPool
 from router.retry import RetryBudget
 from store.base import Store
@@ -149,6 +151,32 @@ async def _doors(
     return await with_admin(endpoints, settings, shared, stack)
 
 
+async def _tasks(
+    endpoints: Endpoints, settings: Settings, shared: Shared, webhooks: Webhooks | None, draining: Callable[[], bool]
+) -> Endpoints:
+    from ops.house_tasks import with_tasks  # noqa: PLC0415 - as above
+
+    return await with_tasks(endpoints, settings, shared, webhooks, draining)
+
+
+def _late(
+    endpoints: Endpoints,
+    settings: Settings,
+    shared: Shared,
+    webhooks: Webhooks | None,
+    readiness: Readiness,
+    stack: contextlib.AsyncExitStack,
+) -> Endpoints:
+    """The doors that the settings open, to be built when somebody knocks."""
+    if settings.admin.enabled:
+        doors = LateDoors(partial(_doors, endpoints, settings, shared, stack), "ops.house_admin")
+        endpoints = with_late_doors(endpoints, doors)
+    if settings.sandbox.enabled:
+        late = partial(_tasks, endpoints, settings, shared, webhooks, lambda: readiness.draining)
+        endpoints = replace(endpoints, tasks=LateDoors(late, "ops.house_tasks").tasks)
+    return endpoints
+
+
 @dataclass(slots=True)
 class _Builder:
     """The parts in the order in which they need each other."""
@@ -186,11 +214,10 @@ class _Builder:
         ready = ReadyEndpoint(self.store, readiness.reason, sharing.away)
         record = None if audit is None else audit.act
         logins = entrance(settings, self.store, self.http, codex, clock, worker, record, webhooks)
-        endpoints = endpoints_of(settings, clock, gates, relay, catalog, ready, scrape)
+        runs = await runs_of(settings, self.store, running, clock)
+        endpoints = endpoints_of(settings, clock, gates, relay, catalog, ready, scrape, runs)
         shared = Shared(self.store, keys, tokens, codex, logins, clock, lambda: max(len(sharing.members()), seat.count))
-        if settings.admin.enabled:
-            doors = LateDoors(partial(_doors, endpoints, settings, shared, stack), "ops.house_admin")
-            endpoints = with_late_doors(endpoints, doors)
+        endpoints = _late(endpoints, settings, shared, webhooks, readiness, stack)
         app, inflight = build_app(endpoints, frames)
 
         async def onboard() -> None:
@@ -208,23 +235,14 @@ class _Builder:
                 (book.flush, USAGE_INTERVAL_S),
                 (poll.step, POLL_INTERVAL_S),
                 *webhook_steps,
+                *(() if runs is None else ((runs.step, RUNS_INTERVAL_S),)),
                 *sharing.steps(pool),
             ),
         )  # fmt: skip
         return Gateway(
-            app,
-            metrics_app(settings, seat, scrape, frames),
-            inflight,
-            readiness,
-            background,
-            pool,
-            tokens,
-            self.metrics,
-            audit,
-            self.store,
-            self.connections,
-            logins,
-        )
+            app, metrics_app(settings, seat, scrape, frames), inflight, readiness, background, pool, tokens,
+            self.metrics, audit, self.store, self.connections, logins,
+        )  # fmt: skip
 
     def _relay(self, pool: AccountPool, tokens: TokenSource, codex: CodexClient, observer: Observer) -> Relay:
         settings, clock = self.settings, self.clock

@@ -297,6 +297,8 @@ def _adopt_stdlib(level: int) -> None:
     for name in _FOREIGN:
         foreign = logging.getLogger(name)
         foreign.handlers.clear()
+        foreign.setLevel(logging.NOTSET)
+        foreign.disabled = False
         foreign.propagate = True
     logging.getLogger("uvicorn").setLevel(level)
     logging.captureWarnings(True)

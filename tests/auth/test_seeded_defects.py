@@ -162,7 +162,7 @@ class MachineWithoutClaim(RefreshMachine):
 @pytest.mark.parametrize("machine", [MachineWithoutIntent, MachineWithoutClaim])
 def test_the_machine_finds_the_missing_safeguard_by_itself(machine: type[RefreshMachine]) -> None:
     with pytest.raises((AssertionError, BaseExceptionGroup)) as found:
-        run_machine(machine, 300, 25, phases=(Phase.generate,), always=True)
+        run_machine(machine, 1000, 25, phases=(Phase.generate,), always=True)
     told = " ".join(str(error) for error in flat(found.value) if isinstance(error, AssertionError))
     assert any(words in told for words in ("answer had arrived", "more than once", "under way")), told
 
