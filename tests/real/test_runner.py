@@ -125,9 +125,15 @@ async def stopped(home: House, stage: RunnerStage, wall_s: float, *, cancel: boo
     return await stage.ended(process, before)
 
 
+def asked_at_s(done: Done) -> float:
+    """About when TERM came: the last thing that the CLI said."""
+    return max(event.at_s for event in done.events if event.source == "codex")
+
+
 async def test_term_in_the_middle_still_hands_over_the_diff(home: House, stage: RunnerStage) -> None:
     done = await stopped(home, stage, 60.0, cancel=True)
     assert (done.code, done.result.ended) == (143, "cancelled")
+    assert done.events[-1].at_s - asked_at_s(done) < 4.0, "well within the grace that an engine gives"
     assert "+partial" in (stage.out / "diff.patch").read_text()
     assert done.result.files_changed == 2
     assert done.result.thread_id
