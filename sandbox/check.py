@@ -66,25 +66,30 @@ async def check(
     engine: ContainerEngine,
     image: str,
     folder: Path,
+    now_s: float,
     *,
     runtime: str | None = None,
     phases: Sequence[Phase] = tuple(Phase),
 ) -> tuple[Finding, ...]:
     """Every attempt in every phase. ``folder`` is an empty folder of this host that the engine can see; the gateway's
-    socket stands there meanwhile. Raises nothing: an engine that refuses is a finding. Cancel: what runs is removed.
+    socket stands there meanwhile. ``now_s``: Unix seconds; what an interrupted check leaves is late soon after, and any
+    worker's reaper takes it. Raises nothing: an engine that refuses is a finding. Cancel: what runs is removed.
     """
     found: list[Finding] = []
+    deadline_at_s = now_s + LIMITS.wall_s * len(phases)
     async with _host(folder) as facts:
         for phase in phases:
             try:
                 async with asyncio.timeout(LIMITS.wall_s):
-                    found += await _probe(engine, spec_of(phase, image, folder, runtime), facts)
+                    found += await _probe(engine, spec_of(phase, image, folder, runtime, deadline_at_s), facts)
             except (EngineError, TimeoutError) as error:
                 found.append(Finding(phase, "container", passed=False, detail=str(error) or "it did not end in time"))
     return tuple(found)
 
 
-def spec_of(phase: Phase, image: str, folder: Path | None, runtime: str | None = None) -> ContainerSpec:
+def spec_of(
+    phase: Phase, image: str, folder: Path | None, runtime: str | None = None, deadline_at_s: float = 0.0
+) -> ContainerSpec:
     """A container as a task of this phase gets it, with small limits, that runs the probe."""
     name = f"codex-relay-check-{phase.value}-{secrets.token_hex(4)}"
     labels = (
@@ -92,7 +97,7 @@ def spec_of(phase: Phase, image: str, folder: Path | None, runtime: str | None =
         (LABEL_ATTEMPT, "0"),
         (LABEL_PHASE, phase.value),
         (LABEL_OWNER, OWNER),
-        (LABEL_DEADLINE, "0"),
+        (LABEL_DEADLINE, f"{deadline_at_s:.3f}"),
     )
     return ContainerSpec(
         name=name,

@@ -17,6 +17,7 @@ import click
 from ops.cli.options import common
 from ops.cli.output import data, fail, say, table
 from ops.cli.session import settings_of
+from ops.clock import SystemClock
 
 _NOT_LINUX = "Containers need Linux; run this on the host of the engine"
 
@@ -68,7 +69,9 @@ def check(config: Path | None, tag: str | None, *, as_json: bool) -> None:
         engine = await DockerEngine.open(settings.engine_url, settings.runtime)
         try:
             with tempfile.TemporaryDirectory(prefix="codex-relay-check-") as folder:
-                found = await escape(engine, tag or settings.image, Path(folder), runtime=settings.runtime)
+                found = await escape(
+                    engine, tag or settings.image, Path(folder), SystemClock().now_s(), runtime=settings.runtime
+                )
         finally:
             await engine.close()
         return [asdict(one) for one in found]

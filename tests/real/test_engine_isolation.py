@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ async def test_a_created_container_is_the_row_of_its_phase(
 
 
 async def test_nothing_is_open(agent_engine: DockerEngine, agent_image: AgentImage, tmp_path: Path) -> None:
-    found = await check(agent_engine, agent_image.tag, tmp_path)
+    found = await check(agent_engine, agent_image.tag, tmp_path, time.time())
     assert [one for one in found if not one.passed] == []
     assert len(found) == len(Phase) * (len(ATTEMPTS) + 1)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sandbox.check import LIMITS, _host, check, host_addresses, judged, spec_of
-from sandbox.engine import EngineError, EngineUnavailable
+from sandbox.engine import LABEL_DEADLINE, EngineError, EngineUnavailable
 from sandbox.image import probe
 from sandbox.isolation import create_body
 from sandbox.types import Phase
@@ -71,7 +71,7 @@ class Refusing:
 
 @pytest.mark.parametrize("error", [EngineUnavailable("no answer"), EngineError("refused"), TimeoutError()])
 async def test_an_engine_that_refuses_is_a_finding_in_every_phase(error: Exception, tmp_path: Path) -> None:
-    found = await check(Refusing(error), "codex-relay/agent:1", tmp_path)  # type: ignore[arg-type]
+    found = await check(Refusing(error), "codex-relay/agent:1", tmp_path, 1000.0)  # type: ignore[arg-type]
     assert [(one.phase, one.passed) for one in found] == [(phase, False) for phase in Phase]
     assert all(one.detail for one in found)
 
@@ -106,3 +106,16 @@ def test_the_probe_gets_what_a_task_of_its_phase_gets(phase: Phase, tmp_path: Pa
     assert (body["User"] == "0:0") is (phase is Phase.SETUP)
     assert body["HostConfig"]["PidsLimit"] == LIMITS.pids
     assert os.path.isabs(body["HostConfig"]["Mounts"][-1]["Source"])
+
+
+async def test_a_container_of_a_check_is_late_only_after_it(tmp_path: Path) -> None:
+    """Reapers of workers on the same host take what is late."""
+    seen = []
+
+    class Looking(Refusing):
+        async def create(self, spec: object) -> str:
+            seen.append(dict(spec.labels)[LABEL_DEADLINE])  # type: ignore[attr-defined]
+            raise self._error
+
+    await check(Looking(EngineError("no")), "codex-relay/agent:1", tmp_path, 1000.0)  # type: ignore[arg-type]
+    assert seen == ["1180.000"] * 3
