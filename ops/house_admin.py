@@ -40,6 +40,7 @@ from gateway.admin.types import Handler
 from gateway.admin.usage import Usage
 from gateway.app import Endpoints
 from gateway.console.app import ConsoleApp
+from gateway.tasks.routes import REST
 from ops.clock import Clock
 from ops.house_late import Shared
 from ops.settings import Settings
@@ -81,7 +82,7 @@ async def with_admin(
         **Overview(accounts, store, About(VERSION, shared.workers), clock).handlers(),
         **Usage(store, clock).handlers(),
         **Forecasts(store, clock).handlers(),
-        **Described(VERSION).handlers(),
+        **Described(VERSION, REST if settings.sandbox.enabled else ()).handlers(),
     }
     if oidc is not None:
         handlers |= OidcDoor(oidc, door).handlers()

@@ -54,6 +54,9 @@ class LateDoors:
     async def console(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _through((await self._doors()).console)(scope, receive, send)
 
+    async def tasks(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _through((await self._doors()).tasks)(scope, receive, send)
+
     async def _doors(self) -> Endpoints:
         if self._built is None:
             async with self._building:

@@ -67,8 +67,8 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
         "info": {
             "title": "codex-relay",
             "version": version,
-            "description": "Accounts, logins, tenants, keys, administrators and records of a codex-relay gateway; and, where "
-            "it has a sandbox, its tasks and environments.",
+            "description": "Accounts, logins, tenants, keys, administrators and records of a codex-relay gateway; and, "
+            "where it has a sandbox, its tasks and environments.",
         },
         "servers": [{"url": "/"}],
         "paths": paths,

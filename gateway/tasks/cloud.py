@@ -18,7 +18,7 @@ from gateway.errors import GatewayError
 from gateway.tasks.bodies import CloudCreate, CloudInput, CloudListQuery
 from gateway.tasks.cloud_views import current_of, list_item, shown, sibling, turn_id
 from gateway.tasks.files import diff_text
-from gateway.tasks.tasks import BUDGET_TOKENS, found_environment, made, repository_of
+from gateway.tasks.tasks import BUDGET_TOKENS, checked_diff, found_environment, made, repository_of
 from gateway.tasks.types import Workshop, actor_of, maker_of
 from sandbox.types import EnvironmentSpec, TaskSpec
 from store.task_records import TaskFilter
@@ -95,16 +95,16 @@ class CloudDesk:
             prompt=prompt,
             model=self._shop.values.model,
             environment_id=environment.id,
-            source=repository_of(self._shop, environment, body.new_task.branch or None),
+            source=repository_of(environment, body.new_task.branch or None),
             attempts=1 if body.metadata is None else body.metadata.best_of_n,
-            starting_diff="".join(diffs),
+            starting_diff=checked_diff("".join(diffs), "input_items"),
             budget_tokens=BUDGET_TOKENS,
         )
         task = await made(self._shop, call, by, spec, None)
         return Reply({"task": {"id": task.record.id}})
 
     async def _known(self, call: Call) -> tuple[EnvironmentSpec, ...]:
-        return await self._shop.environments.find(call.principal.tenant_id)
+        return tuple(one.spec for one in await self._shop.environments.find(call.principal.tenant_id))
 
     async def _labels(self, call: Call) -> dict[str, str]:
         return {one.id: one.label for one in await self._known(call)}

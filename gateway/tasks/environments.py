@@ -6,7 +6,6 @@ what is not named stays.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,9 +17,10 @@ from gateway.errors import GatewayError
 from gateway.tasks.answers import EnvironmentList
 from gateway.tasks.bodies import EnvironmentChange, LimitsBody, NetworkBody, NewEnvironment, PolicyBody
 from gateway.tasks.faults import sentence
-from gateway.tasks.tasks import checked_git
 from gateway.tasks.types import Workshop, maker_of
 from gateway.tasks.views import environment_view
+from sandbox.environments import EnvironmentDraft, EnvironmentEntry
+from sandbox.giturl import BadSource
 from sandbox.types import EnvironmentSpec, Limits, NetworkPolicy
 from store.records import Secret
 
@@ -47,25 +47,23 @@ class EnvironmentRoutes:
         body: NewEnvironment = call.body
         by = await maker_of(self._shop, call, call.query.tenant)
         assert by.tenant_id is not None
-        self._check_repository(body.repository)
         setup, agent = policies(body.network)
-        spec = EnvironmentSpec(
-            id=f"env_{secrets.token_hex(8)}",
-            tenant_id=by.tenant_id,
+        draft = EnvironmentDraft(
             label=body.label,
-            repository=body.repository,
+            repository=await self._repository(body.repository),
             image=body.image,
             setup_script=body.setup_script,
             maintenance_script=body.maintenance_script,
             test_command=body.test_command,
-            variables=tuple(sorted(body.variables.items())),
-            secrets=tuple((name, Secret(value)) for name, value in sorted(body.secrets.items())),
+            variables=body.variables,
+            secrets={name: Secret(value) for name, value in body.secrets.items()},
             setup_network=setup,
             agent_network=agent,
             limits=limits_of(body.limits, self._shop.values.most),
         )
-        async with self._shop.acts.act(call, "environment.create", spec.id, tenant_id=spec.tenant_id):
-            stored = await _accepted(self._shop.environments.add(spec))
+        async with self._shop.acts.act(call, "environment.create", None, tenant_id=by.tenant_id) as detail:
+            stored = await self._shop.environments.create(by.tenant_id, draft)
+            detail["environment"] = stored.spec.id
         return Reply(environment_view(stored), 201)
 
     async def list(self, call: Call) -> Reply:
@@ -81,53 +79,49 @@ class EnvironmentRoutes:
     async def change(self, call: Call) -> Reply:
         body: EnvironmentChange = call.body
         old = await self._found(call)
-        if body.version is not None and body.version != old.version:
+        if body.version is not None and body.version != old.spec.version:
             raise GatewayError("conflict", "The environment has changed meanwhile. Read it again.")
-        new = changed(old, body, self._shop.values.most)
-        self._check_repository(new.repository)
-        async with self._shop.acts.act(call, "environment.change", old.id, tenant_id=old.tenant_id):
-            stored = await _accepted(self._shop.environments.put(new, old.version))
+        draft = changed(old.spec, body, self._shop.values.most)
+        if draft.repository != old.spec.repository:
+            draft = replace(draft, repository=await self._repository(draft.repository))
+        async with self._shop.acts.act(call, "environment.change", old.spec.id, tenant_id=old.spec.tenant_id):
+            stored = await self._shop.environments.update(old, draft)
         return Reply(environment_view(stored))
 
     async def remove(self, call: Call) -> Reply:
         old = await self._found(call)
-        async with self._shop.acts.act(call, "environment.remove", old.id, tenant_id=old.tenant_id):
+        async with self._shop.acts.act(call, "environment.remove", old.spec.id, tenant_id=old.spec.tenant_id):
             await self._shop.environments.remove(old)
         return Reply(None, 204)
 
-    async def _found(self, call: Call) -> EnvironmentSpec:
+    async def _found(self, call: Call) -> EnvironmentEntry:
         found = await self._shop.environments.get(call.principal.tenant_id, call.target)
         if found is None:
             raise absent("environment")
         return found
 
-    def _check_repository(self, url: str | None) -> None:
-        if url is not None:
-            checked_git(self._shop, url, None, "repository")
+    async def _repository(self, url: str | None) -> str | None:
+        """The address as git will get it. Raises GatewayError."""
+        if url is None:
+            return None
+        try:
+            return (await self._shop.check_git(url, None, None)).url
+        except BadSource as error:
+            raise GatewayError.invalid(sentence(error), "repository") from None
 
 
-async def _accepted(storing: Any) -> EnvironmentSpec:
-    try:
-        stored: EnvironmentSpec = await storing
-    except ValueError as error:
-        raise GatewayError.invalid(sentence(error)) from None
-    return stored
-
-
-def changed(old: EnvironmentSpec, body: EnvironmentChange, most: Limits) -> EnvironmentSpec:
+def changed(old: EnvironmentSpec, body: EnvironmentChange, most: Limits) -> EnvironmentDraft:
     """``old`` with what the body names. Raises GatewayError for limits above ``most``."""
-    parts: dict[str, Any] = {name: getattr(body, name) for name in _PLAIN if getattr(body, name) is not UNSET}
-    if body.variables is not UNSET:
-        parts["variables"] = tuple(sorted(body.variables.items()))
+    parts: dict[str, Any] = {name: getattr(old, name) for name in (*_PLAIN, "setup_network", "agent_network", "limits")}
+    parts |= {name: getattr(body, name) for name in _PLAIN if getattr(body, name) is not UNSET}
+    parts["variables"] = dict(old.variables) if body.variables is UNSET else body.variables
     if body.secrets is not UNSET:
-        merged: dict[str, Secret | None] = dict(old.secrets)
-        merged |= {name: None if value is None else Secret(value) for name, value in body.secrets.items()}
-        parts["secrets"] = tuple((name, value) for name, value in sorted(merged.items()) if value is not None)
+        parts["secrets"] = {name: None if value is None else Secret(value) for name, value in body.secrets.items()}
     if body.network is not UNSET:
         parts["setup_network"], parts["agent_network"] = policies(body.network)
     if body.limits is not UNSET:
         parts["limits"] = limits_of(body.limits, most)
-    return replace(old, **parts)
+    return EnvironmentDraft(**parts)
 
 
 def policies(body: NetworkBody) -> tuple[NetworkPolicy, NetworkPolicy]:

@@ -11,6 +11,7 @@ from typing import Final
 from gateway.admin.faults import Expected, absent, translated
 from gateway.errors import GatewayError
 from ops import redact
+from sandbox.environments import BadEnvironment, NoSuchEnvironment
 from sandbox.results import ResultsUnavailable, TooLarge
 from sandbox.service import BadTask, NoSuchTask, NotYours, QueueFull, TaskError
 from sandbox.states import WrongState
@@ -24,6 +25,10 @@ def refusal(error: Exception) -> GatewayError | None:
         return translated(error)
     if isinstance(error, NoSuchTask):
         return absent("task")
+    if isinstance(error, NoSuchEnvironment):
+        return absent("environment")
+    if isinstance(error, BadEnvironment):
+        return GatewayError.invalid(sentence(error), error.field)
     if isinstance(error, WrongState):
         return GatewayError("conflict", sentence(error))
     if isinstance(error, TaskError):

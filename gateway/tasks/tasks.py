@@ -15,9 +15,12 @@ from gateway.errors import GatewayError
 from gateway.guard import values_of
 from gateway.tasks.answers import TaskPage
 from gateway.tasks.bodies import ApproveBody, ArchiveBody, FollowUpBody, NewTask, RejectBody, SourceBody, TasksQuery
+from gateway.tasks.faults import sentence
 from gateway.tasks.files import sized
 from gateway.tasks.types import Workshop, actor_of, maker_of
 from gateway.tasks.views import file_views, task_view
+from sandbox.giturl import BadSource, check_ref
+from sandbox.patches import BadPatch, check_patch
 from sandbox.service import Actor, Task
 from sandbox.types import ArchiveSource, EnvironmentSpec, GitSource, TaskSpec
 from store.records import Secret
@@ -60,9 +63,9 @@ class TaskDesk:
             prompt=body.prompt,
             model=body.model or self._shop.values.model,
             environment_id=environment.id,
-            source=self._source(by, body.source, environment),
+            source=await self._source(by, body.source, environment),
             attempts=body.attempts,
-            starting_diff=body.starting_diff,
+            starting_diff=checked_diff(body.starting_diff, "starting_diff"),
             effort=body.effort,
             artifacts=tuple(_inside(path) for path in body.artifacts),
             budget_tokens=body.budget_tokens or BUDGET_TOKENS,
@@ -77,7 +80,7 @@ class TaskDesk:
         environment_id = query.environment
         if environment_id is not None:
             known = await self._shop.environments.find(by.tenant_id)
-            environment_id = next((one.id for one in known if one.label == environment_id), environment_id)
+            environment_id = next((one.spec.id for one in known if one.spec.label == environment_id), environment_id)
         found = await self._shop.service.find(
             by,
             TaskFilter(
@@ -123,11 +126,11 @@ class TaskDesk:
     async def _answer(self, task: Task, status: int = 200) -> Reply:
         return Reply(task_view(task, await sized(self._shop.results, task)), status)
 
-    def _source(
+    async def _source(
         self, by: Actor, wanted: SourceBody | None, environment: EnvironmentSpec
     ) -> GitSource | ArchiveSource | None:
         if wanted is None:
-            return repository_of(self._shop, environment, None)
+            return repository_of(environment, None)
         if (wanted.git is None) == (wanted.upload is None):
             raise GatewayError.invalid("Name exactly one source: git or upload.", "source")
         if wanted.git is None:
@@ -135,35 +138,44 @@ class TaskDesk:
             if re.fullmatch(r"up_[0-9a-f]{32}", wanted.upload or "") is None:
                 raise GatewayError.invalid("There is no such upload.", "source.upload")
             return ArchiveSource(name, str(wanted.upload))
-        found = checked_git(self._shop, wanted.git.url, wanted.git.ref, "source.git")
         token = None if wanted.git.token is None else Secret(wanted.git.token)
-        return GitSource(found.url, found.ref, token)
+        try:
+            return await self._shop.check_git(wanted.git.url, wanted.git.ref, token)
+        except BadSource as error:
+            raise GatewayError.invalid(sentence(error), f"source.git.{error.field}") from None
 
 
 async def found_environment(shop: Workshop, by: Actor, named: str) -> EnvironmentSpec:
     """By id, else by label when only one has it. Raises GatewayError ``not_found`` with ``param``."""
     known = await shop.environments.find(by.tenant_id)
-    by_id = [one for one in known if one.id == named]
-    found = by_id or [one for one in known if one.label.lower() == named.lower()]
+    by_id = [one.spec for one in known if one.spec.id == named]
+    found = by_id or [one.spec for one in known if one.spec.label.lower() == named.lower()]
     if len(found) != 1:
         why = "There is no such environment." if not found else "Several environments have this label; name the id."
         raise GatewayError("not_found", why, param="environment")
     return found[0]
 
 
-def repository_of(shop: Workshop, environment: EnvironmentSpec, ref: str | None) -> GitSource | None:
-    """The environment's own repository at ``ref``; None when it has none."""
+def repository_of(environment: EnvironmentSpec, ref: str | None) -> GitSource | None:
+    """The environment's own repository (its address was checked when it was named) at ``ref``; None when it has none.
+    Raises GatewayError for what is no ref."""
     if environment.repository is None:
         return None
-    return checked_git(shop, environment.repository, ref, "environment")
-
-
-def checked_git(shop: Workshop, url: str, ref: str | None, param: str) -> GitSource:
     try:
-        return shop.check_git(url, ref)
-    except ValueError as error:
-        text = str(error)
-        raise GatewayError.invalid(f"{text[:1].upper()}{text[1:]}.", param) from None
+        if ref is not None:
+            check_ref(ref)
+    except BadSource as error:
+        raise GatewayError.invalid(sentence(error), "branch") from None
+    return GitSource(environment.repository, ref)
+
+
+def checked_diff(diff: str, param: str) -> str:
+    """The diff, if it is one. Raises GatewayError."""
+    try:
+        check_patch(diff.encode())
+    except (BadPatch, UnicodeEncodeError) as error:
+        raise GatewayError.invalid(sentence(error), param) from None
+    return diff
 
 
 async def made(shop: Workshop, call: Call, by: Actor, spec: TaskSpec, idempotency: str | None) -> Task:

@@ -9,41 +9,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal
 
 from auth.roles import Principal, Role
 from auth.types import Caller
 from gateway.admin.acts import Acts
 from gateway.admin.types import Call
 from gateway.errors import GatewayError
+from gateway.tasks.desk import EnvironmentDesk
 from ops.clock import Clock
 from sandbox.results import ResultStore
 from sandbox.service import Actor, TaskService
 from sandbox.share import Shares
-from sandbox.types import EnvironmentSpec, GitSource, Limits
+from sandbox.types import GitSource, Limits
+from store.records import Secret
 
+Kind = Literal["zip", "tar"]
+CheckTar = Callable[[AsyncIterator[bytes], Kind], AsyncIterator[bytes]]
+"""A stream to a checked tar stream: sandbox.archives. Raises BadArchive while it goes."""
 
-class EnvironmentDesk(Protocol):
-    """Environments by tenant; ``tenant_id`` None: of every tenant."""
-
-    async def find(self, tenant_id: str | None) -> tuple[EnvironmentSpec, ...]: ...
-
-    async def get(self, tenant_id: str | None, environment_id: str) -> EnvironmentSpec | None: ...
-
-    async def add(self, spec: EnvironmentSpec) -> EnvironmentSpec:
-        """Raises ValueError for a spec that is refused, StoreError."""
-
-    async def put(self, spec: EnvironmentSpec, version: int) -> EnvironmentSpec:
-        """Raises Conflict when the version is another one, ValueError, StoreError."""
-
-    async def remove(self, spec: EnvironmentSpec) -> bool: ...
-
-
-CheckTar = Callable[[AsyncIterator[bytes], str], AsyncIterator[bytes]]
-"""(stream, ``zip`` or ``tar``) to a checked tar stream. Raises ValueError while it goes."""
-
-CheckGit = Callable[[str, str | None], GitSource]
-"""(url, ref) to a source. Raises ValueError."""
+CheckGit = Callable[[str, str | None, Secret | None], Awaitable[GitSource]]
+"""(url, ref, token) to a source: sandbox.giturl. Raises BadSource."""
 
 
 @dataclass(frozen=True, slots=True)

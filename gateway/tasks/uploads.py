@@ -16,12 +16,13 @@ from gateway.errors import GatewayError
 from gateway.guard import values_of
 from gateway.tasks.answers import UploadAnswer
 from gateway.tasks.faults import sentence
-from gateway.tasks.types import Workshop, maker_of
+from gateway.tasks.types import Kind, Workshop, maker_of
+from sandbox.archives import BadArchive
 
 GROWTH: Final = 10
 """A checked tar has at most so many times the bytes that may be sent."""
 
-_KINDS: Final = {
+_KINDS: Final[dict[bytes, Kind]] = {
     b"application/zip": "zip",
     b"application/x-zip-compressed": "zip",
     b"application/x-tar": "tar",
@@ -56,7 +57,7 @@ class UploadDesk:
                 size = await self._shop.results.put(
                     f"{by.tenant_id}/uploads/{upload_id}", counter.through(checked), limit * GROWTH
                 )
-            except ValueError as error:
+            except BadArchive as error:
                 raise GatewayError.invalid(sentence(error)) from None
             detail["size_bytes"] = size
         return Reply(UploadAnswer(id=upload_id, size_bytes=size, files=counter.files), 201)

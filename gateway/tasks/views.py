@@ -21,8 +21,9 @@ from gateway.tasks.answers import (
     UsageView,
 )
 from sandbox.bodies import Review
+from sandbox.environments import EnvironmentEntry
 from sandbox.service import Attempt, Task
-from sandbox.types import Ended, EnvironmentSpec, NetworkPolicy, RunEvent, RunResult
+from sandbox.types import Ended, NetworkPolicy, RunEvent, RunResult
 from store.task_records import AttemptState, LogLine
 
 _NOTHING = RunResult(Ended.LOST)
@@ -123,7 +124,8 @@ def line_view(line: LogLine) -> LogItem:
     )
 
 
-def environment_view(spec: EnvironmentSpec) -> EnvironmentAnswer:
+def environment_view(entry: EnvironmentEntry) -> EnvironmentAnswer:
+    spec = entry.spec
     limits = spec.limits
     return EnvironmentAnswer(
         id=spec.id,
@@ -134,7 +136,7 @@ def environment_view(spec: EnvironmentSpec) -> EnvironmentAnswer:
         maintenance_script=spec.maintenance_script,
         test_command=spec.test_command,
         variables=dict(spec.variables),
-        secrets=sorted(name for name, _ in spec.secrets),
+        secrets=[name for name, _ in entry.secret_versions],
         network=NetworkView(setup=_policy(spec.setup_network), agent=_policy(spec.agent_network)),
         limits=LimitsAnswer(
             cpus=limits.cpus,

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.admin.routes import Route
 from tests.gateway.tasks.rig import TaskHouse
+from tests.gateway.tasks.worker import DIFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ CLOUD_TASK = {
     "new_task": {"environment_id": "env_1", "branch": "main", "run_environment_in_qa_mode": False},
     "input_items": [
         {"type": "message", "role": "user", "content": [{"content_type": "text", "text": "do it"}]},
-        {"type": "pre_apply_patch", "output_diff": {"diff": "diff --git a/b b/b\n"}},
+        {"type": "pre_apply_patch", "output_diff": {"diff": DIFF}},
     ],
     "metadata": {"best_of_n": 2},
 }
@@ -49,7 +50,7 @@ async def good(route: Route, house: TaskHouse) -> Good:
     if name in NOTHING_NEEDED:
         return Good()
     if name.startswith(("uploads", "environments")):
-        return _around(name)
+        return _around(name, house)
     if name == "tasks.create":
         return Good({"environment": "env_1", "prompt": "fix the bug"})
     if name == "cloud.create":
@@ -68,8 +69,8 @@ async def good(route: Route, house: TaskHouse) -> Good:
     return Good(BODIES.get(name), parts)
 
 
-def _around(name: str) -> Good:
+def _around(name: str, house: TaskHouse) -> Good:
     if name == "uploads.create":
         return Good(b"a tar", kind="application/x-tar")
     body = {"environments.create": {"label": "fresh"}, "environments.change": {"setup_script": "make"}}.get(name)
-    return Good(body, {"id": "env_1"})
+    return Good(body, {"id": house.places["env_1"]})

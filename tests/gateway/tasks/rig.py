@@ -6,68 +6,43 @@ scope tasks, an environment and, by ``task``, tasks of its own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gateway.tasks.app import tasks_app
+from gateway.tasks.desk import EnvironmentDesk
 from gateway.tasks.types import TaskValues, Workshop
-from sandbox.bodies import read_attempt, write_attempt
-from sandbox.results import LocalResults, pieces
-from sandbox.service import Task, TaskRules, TaskService
+from sandbox.archives import BadArchive
+from sandbox.environments import EnvironmentDraft, EnvironmentRules, Environments
+from sandbox.giturl import checked_git
+from sandbox.results import LocalResults
+from sandbox.service import TaskRules, TaskService
 from sandbox.share import Shares
-from sandbox.types import Ended, EnvironmentSpec, GitSource, Limits, Phase, RunResult, Usage
-from store.errors import Conflict
-from store.task_records import AttemptState
+from sandbox.types import GitSource, Limits
+from store.records import Secret
 from tests.gateway.admin.rig import House, Someone
+from tests.gateway.tasks.worker import PlayedWorker
 
 MOST = Limits(cpus=2.0, memory_mib=1024, pids=128, disk_mib=1024, wall_s=600.0, output_mib=10)
-DIFF = "diff --git a/a.txt b/a.txt\n--- a/a.txt\n+++ b/a.txt\n@@ -1 +1,2 @@\n hello\n+world\n"
 UPLOAD_BYTES = 64 * 1024
-
-
-class Desk:
-    """Environments in memory."""
-
-    def __init__(self) -> None:
-        self.specs: dict[str, EnvironmentSpec] = {}
-
-    async def find(self, tenant_id: str | None) -> tuple[EnvironmentSpec, ...]:
-        return tuple(one for one in self.specs.values() if tenant_id in (None, one.tenant_id))
-
-    async def get(self, tenant_id: str | None, environment_id: str) -> EnvironmentSpec | None:
-        return next((one for one in await self.find(tenant_id) if one.id == environment_id), None)
-
-    async def add(self, spec: EnvironmentSpec) -> EnvironmentSpec:
-        if spec.label == "refused":
-            raise ValueError("the label is refused")
-        self.specs[spec.id] = spec
-        return spec
-
-    async def put(self, spec: EnvironmentSpec, version: int) -> EnvironmentSpec:
-        if self.specs[spec.id].version != version:
-            raise Conflict("it has another version")
-        self.specs[spec.id] = replace(spec, version=version + 1)
-        return self.specs[spec.id]
-
-    async def remove(self, spec: EnvironmentSpec) -> bool:
-        return self.specs.pop(spec.id, None) is not None
 
 
 async def plain_tar(data: AsyncIterator[bytes], kind: str) -> AsyncIterator[bytes]:
     """Passes on what begins like one of ours; refuses the rest."""
     async for piece in data:
         if piece.startswith(b"evil"):
-            raise ValueError(f"the {kind} holds a path that leads out of it")
+            raise BadArchive(f"the {kind} holds a path that leads out of it")
         yield piece
 
 
-def https_git(url: str, ref: str | None) -> GitSource:
-    if not re.fullmatch(r"https://[a-z0-9.-]+/[A-Za-z0-9._/-]+", url):
-        raise ValueError("the URL must be https://host/path")
-    return GitSource(url, ref)
+async def public_host(host: str, port: int) -> list[str]:
+    """What the name of every repository here leads to."""
+    return ["127.0.0.1" if host == "inside.example" else "93.184.216.34"]
+
+
+async def git(url: str, ref: str | None, token: Secret | None) -> GitSource:
+    return await checked_git(url, ref, public_host, token=token)
 
 
 class TaskHouse(House):
@@ -79,7 +54,9 @@ class TaskHouse(House):
         self.results = LocalResults(folder)
         self.told: list[str] = []
         self.drains = False
-        self.desk = Desk()
+        self.places: dict[str, str] = {}
+        self.environments = Environments(self.store, self.clock, EnvironmentRules(MOST))
+        self.desk = EnvironmentDesk(self.environments, self._tenants)
         self.service = TaskService(
             self.records, self.results, self.clock, rules or TaskRules(), lambda what, task: self.told.append(what)
         )
@@ -92,24 +69,29 @@ class TaskHouse(House):
             clock=self.clock,
             values=TaskValues("gpt-5.5", UPLOAD_BYTES, MOST),
             check_tar=plain_tar,
-            check_git=https_git,
+            check_git=git,
             tenant_named=self._tenant,
             draining=lambda: self.drains,
         )
+        self.worker = PlayedWorker(self.records, self.results, self.service)
         self.tasks = tasks_app(self.shop, self.directory, self.sessions)
         self.app = self.framed()
+
+    async def _tenants(self) -> list[str]:
+        return [one.id for one in await self.store.tenants()]
 
     async def _tenant(self, named: str) -> str | None:
         return next((one.id for one in await self.store.tenants() if named in (one.id, one.name)), None)
 
     async def open(self) -> TaskHouse:
-        """Tenants, keys of scope tasks, and environments env_1 and env_2."""
+        """Tenants, keys of scope tasks, and environments by the labels env_1 and env_2; ``places`` has their ids."""
         await self.furnish()
         self.workers = {name: await self.key(name, {"tasks"}) for name in ("ten-1", "ten-2")}
         self.one, self.two = self.workers["ten-1"], self.workers["ten-2"]
         for number in ("1", "2"):
             url = f"https://github.com/acme/widgets{number}.git"
-            await self.desk.add(EnvironmentSpec(f"env_{number}", f"ten-{number}", f"widgets {number}", url))
+            made = await self.environments.create(f"ten-{number}", EnvironmentDraft(f"env_{number}", url))
+            self.places[f"env_{number}"] = made.spec.id
         return self
 
     async def new(self, who: Someone | None = None, **fields: Any) -> dict[str, Any]:
@@ -122,42 +104,9 @@ class TaskHouse(House):
         assert isinstance(found, dict)
         return found
 
-    async def lease(self) -> None:
-        """A worker takes the next attempt, and is in its agent phase."""
-        leased = await self.records.lease_attempt("worker-1", 30.0, 99)
-        assert leased is not None
-        self._leased = leased
-        body = replace(read_attempt(leased.body), phase=Phase.AGENT)
-        await self.records.put_attempt(replace(leased, body=write_attempt(body)))
-        await self.service.settle(leased.task_id)
-
-    async def end(self, ended: Ended = Ended.DONE, diff: str = DIFF, files: dict[str, bytes] | None = None) -> Task:
-        """It ends what it took."""
-        leased = self._leased
-        named = []
-        for number, (name, data) in enumerate({"diff.patch": diff.encode(), **(files or {})}.items()):
-            blob = f"{leased.tenant_id}/{leased.task_id}/{leased.number}/file{number}"
-            await self.results.put(blob, pieces(data), 10**7)
-            named.append((name, blob))
-        result = RunResult(
-            ended,
-            "Done.",
-            0,
-            "thread-1",
-            Usage(100, 0, 10),
-            tuple(named),
-            1,
-            1,
-            0,
-            True if ended is Ended.DONE else None,
-        )
-        body = replace(read_attempt(leased.body), phase=Phase.AGENT, result=result)
-        await self.records.put_attempt(replace(leased, state=AttemptState.ENDED, body=write_attempt(body)))
-        return await self.service.settle(leased.task_id)
-
     async def ready(self, who: Someone | None = None, **fields: Any) -> dict[str, Any]:
         """A task of ten-1 that is ready."""
         task = await self.new(who, **fields)
-        await self.lease()
-        await self.end()
+        await self.worker.lease()
+        await self.worker.end()
         return task

@@ -98,7 +98,7 @@ async def test_lists_show_ones_own_and_an_administrator_all(house: TaskHouse) ->
     assert await seen(owner, "tenant=ten-2") == {theirs}
     assert await seen(lost) == set(), "a member without a tenant sees nothing"
     assert (await house.ask("POST", "/v1/tasks", lost, {"environment": "env_1", "prompt": "x"})).status == 403
-    assert [one["id"] for one in (await house.ask("GET", "/v1/environments", house.one)).json["items"]] == ["env_1"]
+    assert [one["label"] for one in (await house.ask("GET", "/v1/environments", house.one)).json["items"]] == ["env_1"]
 
 
 @pytest.mark.parametrize("route", [one for one in ROUTES if one.changes], ids=lambda route: route.name)
