@@ -156,6 +156,9 @@ def command_environment(places: Places, spec: Spec, proxy_port: int | None) -> d
         "TERM": "dumb",
         "CI": "1",
         "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_COUNT": "1",  # set-up scripts are root's, the work tree is the agent's
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": str(places.workspace),
         "GIT_AUTHOR_NAME": "agent",
         "GIT_AUTHOR_EMAIL": "agent@localhost",
         "GIT_COMMITTER_NAME": "agent",

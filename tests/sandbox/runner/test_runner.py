@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -75,6 +76,26 @@ def test_setup_wraps_an_upload_runs_scripts_in_order_and_keeps_secrets_out_of_it
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
     assert not (places.task / "secrets.json").exists()
     assert [one["seq"] for one in said] == list(range(1, len(said) + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_as_root_the_source_and_what_scripts_made_become_the_agents(
+    perform: Perform, places: Places, arguments: list[str], tmp_path: Path
+) -> None:
+    uid = 54321
+    arguments[arguments.index("--agent-uid") + 1] = str(uid)
+    for folder in (*tmp_path.parents[:2], tmp_path):  # git runs as the agent and has to get there
+        folder.chmod(0o755)
+    os.chown(places.workspace, uid, uid)
+    (tmp_path / "outside").write_text("x")
+    script = f"id -u; git status --short; mkdir sub; echo y > sub/made; ln -s {tmp_path}/outside link; echo z > ~/tool"
+    _, _, result = perform({"phase": "setup", "commands": [["setup", script]]})
+    assert result["ended"] == "done", result
+    assert (places.out / "setup.log").read_text() == "0\n"
+    made = [places.home / "tool", places.workspace / ".git" / "HEAD", places.workspace / "sub" / "made"]
+    assert {path.lstat().st_uid for path in (*made, places.workspace / "link")} == {uid}
+    assert (tmp_path / "outside").stat().st_uid == 0
 
 
 def test_a_script_that_fails_ends_the_set_up_with_its_last_words(perform: Perform) -> None:
