@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.real.cloud_stub import DIFF, KEY, CloudStub, cloud_stub
-from tests.real.conftest import CodexCli, CodexRun
+from tests.real.command import Command, command_of
+from tests.real.conftest import CodexCli
 from tests.real.house import House, house
 
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(120)]
 
 AGENT = ("--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
 FOREIGN = "sk-somebody-elses"
-
-
-@dataclass(slots=True)
-class Command:
-    """``codex-relay`` as a user types it, in an environment of a user's."""
-
-    cli: CodexCli
-    temp: Path
-
-    async def run(self, *arguments: str, key: str, url: str, **environment: str) -> CodexRun:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ops.cli"),
-            *arguments,
-            cwd=self.cli.workdir,
-            env={
-                "PATH": f"{self.cli.binary.parent}:{os.environ['PATH']}",
-                "PYTHONPATH": str(Path(__file__).parents[2]),
-                "HOME": str(self.cli.home.parent),
-                "CODEX_HOME": str(self.cli.home),
-                "TMPDIR": str(self.temp),
-                "HTTP_PROXY": "http://127.0.0.1:9",
-                "TERM": "dumb",
-                "CODEX_RELAY_URL": url,
-                "CODEX_RELAY_KEY": key,
-                **environment,
-            },
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            async with asyncio.timeout(80):
-                out, err = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        stdout = out.decode()
-        events: list[dict[str, Any]] = [json.loads(line) for line in stdout.splitlines() if line.startswith('{"type"')]
-        assert process.returncode is not None
-        return CodexRun(process.returncode, stdout, err.decode(), events)
 
 
 @pytest.fixture
@@ -73,9 +28,7 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 @pytest.fixture
 def command(codex_cli: CodexCli, tmp_path: Path) -> Command:
-    temp = tmp_path / "temp"
-    temp.mkdir()
-    return Command(codex_cli, temp)
+    return command_of(codex_cli, tmp_path)
 
 
 async def test_it_works_with_no_configuration_and_leaves_nothing_behind(home: House, command: Command) -> None:
