@@ -44,16 +44,6 @@ async def runs_of(
 
 def _results(settings: Settings) -> ResultStore:
     """Where the worker keeps what a run leaves."""
-    from sandbox.results import LocalResults, open_s3  # noqa: PLC0415
+    from ops.house_tasks import results_of  # noqa: PLC0415
 
-    wanted = settings.sandbox
-    if wanted.results == "local":
-        return LocalResults(wanted.folder / "results")
-    secret = wanted.s3_secret_key
-    return open_s3(
-        wanted.s3_url or "",
-        endpoint=wanted.s3_endpoint,
-        region=wanted.s3_region,
-        access_key=wanted.s3_access_key,
-        secret_key=None if secret is None else secret.get_secret_value(),
-    )
+    return results_of(settings)

@@ -22,7 +22,8 @@ NO_INTERNET: Final = NetworkPolicy()
 
 @dataclass(frozen=True, slots=True)
 class ContainerMode:
-    """The parts of a ContainerSpec that a mode decides, the policy for the proxy, and the limits that hold."""
+    """The parts of a ContainerSpec that a mode decides, the policy for the proxy, and the limits that hold for every
+    container of the attempt."""
 
     as_root: bool
     read_only_root: bool

@@ -28,6 +28,7 @@ from ops.log import get_logger
 from sandbox import run_plan
 from sandbox.bodies import read_attempt, read_task, without_token, write_task
 from sandbox.engine import ContainerGone, EngineError, Found
+from sandbox.modes import container_of
 from sandbox.results import ResultsUnavailable, TooLarge, checked_key, pieces, whole
 from sandbox.run_lease import Lease, LeaseLost
 from sandbox.run_log import RunLog
@@ -123,7 +124,7 @@ class AttemptRun:
         await remove_all(self._tools, record.task_id, record.number, but=running.id if running else None)
         if running is not None:
             image = self._lease.body.base or self._tools.image
-            end = await stepper.adopt(run_plan.agent(job.environment, image), running, self._keep)
+            end = await stepper.adopt(run_plan.agent(job.environment, image, job.spec.mode), running, self._keep)
             return await self._after(stepper, end, image)
         if self._lease.cancel.is_set():
             return RunResult(Ended.CANCELLED, "it was cancelled before it began", files=self._kept())
@@ -140,7 +141,7 @@ class AttemptRun:
         await self._forget_token()
         if self._lease.cancel.is_set():
             return RunResult(Ended.CANCELLED, "it was cancelled before its agent began", files=self._kept())
-        step = run_plan.agent(job.environment, prepared.image)
+        step = run_plan.agent(job.environment, prepared.image, job.spec.mode)
         container_id = await stepper.begin(step, prepared.workspace, job.home)
         await self._note(Phase.AGENT, container=container_id, base=prepared.image)
         end = await stepper.finish(step, container_id, self._keep)
@@ -161,7 +162,8 @@ class AttemptRun:
         if told.thread_id is not None:
             await self._keep_session(end.container_id)
         passed = None
-        if end.ended is Ended.DONE and stepper.environment.test_command.strip():
+        wanted = stepper.spec.mode is None and stepper.environment.test_command.strip()
+        if end.ended is Ended.DONE and wanted:
             passed = await self._judge(stepper, end, image)
         return replace(told, ended=end.ended, message=end.message, tests_passed=passed, files=self._kept())
 
@@ -206,6 +208,7 @@ class AttemptRun:
         environment = await tools.environments.get(record.tenant_id, spec.environment_id)
         if environment is None:
             raise InputRefused("its environment is not there any more; make a new task in another one")
+        environment = replace(environment, limits=container_of(spec.mode, environment).limits)
         body = self._lease.body
         if body.thread_id is None:
             return _Job(spec, environment, None)

@@ -1,9 +1,10 @@
 """Which containers does an attempt need, with what in them? Pure: records in, specs and inputs out.
 
-    checkout    root, agent image              the repository by git, its token; only the repository's host
+    checkout    root, agent image              the repository by git, its token; only the repository's host;
+                                               or a repository made of the upload, when no script follows
     setup       root, agent image              the set-up script, the environment's secrets, its allow-list
     maintain    root, the kept image           the maintenance script, likewise
-    agent       uid 10001, prepared image      the task's key; no secrets
+    agent       uid 10001, prepared image      the task's key; no secrets (a synchronous run: as sandbox.modes says)
     judge       uid 10001, prepared image      the environment's test command; no key, no socket
 
 Checkout, set-up and maintenance are all of Phase.SETUP. They are containers of their own so that the token that reads
@@ -26,7 +27,8 @@ from sandbox.engine import (
     LABEL_TASK,
     ContainerSpec,
 )
-from sandbox.types import EnvironmentSpec, GitSource, NetworkPolicy, Phase, TaskSpec
+from sandbox.modes import ContainerMode, container_of
+from sandbox.types import EnvironmentSpec, GitSource, NetworkPolicy, Phase, RunMode, TaskSpec
 from store.records import Secret
 from store.task_records import AttemptRecord
 
@@ -52,6 +54,8 @@ class Step:
     secrets: tuple[tuple[str, Secret], ...] = ()
     network: NetworkPolicy | None = None
     with_key: bool = False
+    held: ContainerMode | None = None
+    """Of an agent: what its container may do; None: as its phase says."""
 
 
 def environment_image(cache_key: str) -> str:
@@ -63,6 +67,11 @@ def checkout(source: GitSource, image: str) -> Step:
     """The repository alone."""
     host = urlsplit(source.url).hostname or ""
     return Step(CHECKOUT, Phase.SETUP, image, git=source, network=NetworkPolicy((host,), frozenset()))
+
+
+def adopt_tree(image: str) -> Step:
+    """Makes a repository of what was uploaded (or of nothing), so that a diff can be made; no network."""
+    return Step(CHECKOUT, Phase.SETUP, image)
 
 
 def set_up(environment: EnvironmentSpec, image: str, *, kept: bool) -> Step | None:
@@ -80,9 +89,11 @@ def set_up(environment: EnvironmentSpec, image: str, *, kept: bool) -> Step | No
     )
 
 
-def agent(environment: EnvironmentSpec, image: str) -> Step:
-    network = environment.agent_network if environment.agent_network.domains else None
-    return Step(AGENT, Phase.AGENT, image, network=network, with_key=True)
+def agent(environment: EnvironmentSpec, image: str, mode: RunMode | None = None) -> Step:
+    held = container_of(mode, environment)
+    return Step(
+        AGENT, Phase.AGENT, image, network=held.network if held.network.domains else None, with_key=True, held=held
+    )
 
 
 def judge(environment: EnvironmentSpec, image: str) -> Step:
@@ -107,8 +118,11 @@ def container_spec(
 ) -> ContainerSpec:
     """The container of ``step``; ``turn`` counts the tries of one lease, so that a name is never taken twice."""
     root = step.phase is Phase.SETUP
+    as_root, read_only_root = (root, not root) if step.held is None else (step.held.as_root, step.held.read_only_root)
+    name = f"codex-relay-{attempt.task_id}-{attempt.number}-{step.name}-{attempt.fence}.{turn}"
+    fixed = step.held is not None and step.held.read_only_workspace
     return ContainerSpec(
-        name=f"codex-relay-{attempt.task_id}-{attempt.number}-{step.name}-{attempt.fence}.{turn}",
+        name=name,
         image=step.image,
         phase=step.phase,
         argv=RUNNER,
@@ -122,7 +136,9 @@ def container_spec(
             (LABEL_DEADLINE, f"{deadline_at_s:.3f}"),
         ),
         socket_folder=None if step.phase is Phase.JUDGE else socket_folder,
-        as_root=root,
-        read_only_root=not root,
+        as_root=as_root,
+        read_only_root=read_only_root,
         runtime=runtime,
+        workspace_volume=f"{name}-workspace" if fixed else None,
+        read_only_workspace=fixed,
     )

@@ -29,6 +29,7 @@ from sandbox.engine import (
     LABEL_TASK,
     ContainerEngine,
     ContainerGone,
+    ContainerSpec,
     EngineError,
     EngineUnavailable,
     Found,
@@ -151,9 +152,12 @@ class Stepper:
             socket_folder=tools.socket_folder,
             runtime=tools.runtime,
         )
-        container_id = await tools.engine.create(made)
-        if workspace is not None:
-            await tools.engine.put(container_id, "/workspace", workspace())
+        if made.read_only_workspace:
+            container_id = await self._filled(made, workspace)
+        else:
+            container_id = await tools.engine.create(made)
+            if workspace is not None:
+                await tools.engine.put(container_id, "/workspace", workspace())
         if home is not None:
             await tools.engine.put(container_id, "/home/agent", home)
         await tools.engine.put(container_id, "/task", await self._inputs(step))
@@ -161,6 +165,15 @@ class Stepper:
         await tools.engine.start(container_id)
         await self.log.begin(container_id, step.phase.value, step=step.name, image=step.image)
         return container_id
+
+    async def _filled(self, made: ContainerSpec, workspace: Workspace | None) -> str:
+        """A container whose workspace is there and cannot be written: another one, which is never started, has filled
+        the volume that both name."""
+        engine = self.tools.engine
+        if workspace is not None:
+            filler = replace(made, name=f"{made.name}-fill", read_only_workspace=False)
+            await engine.put(await engine.create(filler), "/workspace", workspace())
+        return await engine.create(made)
 
     async def finish(self, step: Step, container_id: str, keep: Keep, deadline_at_s: float | None = None) -> StepEnd:
         """Watches a started container to its end, and collects."""
