@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sandbox.engine import EngineError, EngineUnavailable
-from sandbox.run_plan import LABEL_ENVIRONMENT, Step, checkout, environment_image, set_up
+from sandbox.run_plan import LABEL_ENVIRONMENT, Step, adopt_tree, checkout, environment_image, set_up
 from sandbox.run_step import StepEnd, Stepper, Workspace, nothing
 from sandbox.run_trees import LOCKFILES, TREE_BYTES, only_file, root_files
 from sandbox.types import ArchiveSource, Ended, GitSource
@@ -66,9 +66,11 @@ class Preparer:
         elif isinstance(source, ArchiveSource):
             start = Prepared(image, await self._upload(source))
         scripts = stepper.environment.setup_script + stepper.environment.maintenance_script
-        if start.failed is not None or not scripts.strip():
-            return start
-        return await self._scripts(start, await self._lockfiles(start))
+        if start.failed is None and scripts.strip():
+            start = await self._scripts(start, await self._lockfiles(start))
+        if start.container_id is None:
+            start = await self._step(adopt_tree(start.image), start)
+        return start
 
     async def _scripts(self, start: Prepared, lockfiles: dict[str, bytes]) -> Prepared:
         tools, environment = self.stepper.tools, self.stepper.environment

@@ -13,7 +13,7 @@ from sandbox.run_watch import Stopped, ending_of
 from sandbox.types import ArchiveSource, Ended, GitSource, NetworkPolicy, RunResult
 from store.records import Secret
 from store.task_records import TaskFilter, TaskState
-from tests.fakes.engine import Inside, tar_of
+from tests.fakes.engine import Inside, Script, tar_of
 from tests.sandbox.worker_rig import ANN, ENVIRONMENT, PATCH, SPEC, Rig, good, until_stopped
 
 
@@ -31,7 +31,7 @@ async def test_a_whole_attempt_leaves_its_files_its_log_and_nothing_else(rig: Ri
     result = task.attempts[0].body.result
     assert result is not None
     assert (result.ended, result.files_changed, result.thread_id) == (Ended.DONE, 1, "thread-0001")
-    assert sorted(name for name, _ in result.files) == ["diff.patch", "prompt.txt"]
+    assert sorted(name for name, _ in result.files) == ["diff.patch", "prompt.txt", "setup.log"]
     assert await rig.file(task, 1, "diff.patch") == PATCH
     assert await rig.file(task, 1, "prompt.txt") == b"fix the bug"
     kinds = await rig.kinds(task)
@@ -44,7 +44,7 @@ async def test_a_whole_attempt_leaves_its_files_its_log_and_nothing_else(rig: Ri
 async def test_the_container_is_told_no_secret_outside_its_input_file(rig: Rig) -> None:
     rig.begin()
     await rig.over(await rig.service.create(ANN, SPEC))
-    (agent,) = rig.engine.made
+    agent = rig.engine.made[-1]
     assert agent.told["secrets"]["task_key"] == "key-1"
     assert "key-1" not in repr(agent.spec)
     assert not agent.spec.as_root
@@ -70,14 +70,14 @@ async def test_tests_of_the_environment_judge_the_agents_own_tree(rig: Rig) -> N
     result = task.attempts[0].body.result
     assert result is not None
     assert (result.ended, result.tests_passed) == (Ended.DONE, False)
-    assert [one.step for one in rig.engine.made] == ["agent", "judge"]
+    assert [one.step for one in rig.engine.made] == ["checkout", "agent", "judge"]
 
 
 async def test_cancelling_keeps_the_diff_so_far(rig: Rig) -> None:
     rig.engine.script = until_stopped
     rig.begin()
     task = await rig.service.create(ANN, SPEC)
-    await rig.until(lambda: bool(rig.engine.made) and bool(rig.engine.made[0].lines))
+    await rig.until(lambda: rig.agent is not None and bool(rig.agent.lines))
     await rig.service.cancel(ANN, task.record.id)
     task = await rig.over(task)
     assert task.record.state is TaskState.CANCELLED
@@ -87,6 +87,8 @@ async def test_cancelling_keeps_the_diff_so_far(rig: Rig) -> None:
 
 async def test_one_that_does_not_listen_is_killed_and_still_cancelled(rig: Rig) -> None:
     async def script(inside: Inside) -> int:
+        if inside.step != "agent":
+            return await good(inside)
         inside.say("codex.item.completed")
         await asyncio.Event().wait()
         return 0
@@ -94,13 +96,16 @@ async def test_one_that_does_not_listen_is_killed_and_still_cancelled(rig: Rig) 
     rig.engine.script = script
     rig.begin()
     task = await rig.service.create(ANN, SPEC)
-    await rig.until(lambda: bool(rig.engine.made) and bool(rig.engine.made[0].lines))
+    await rig.until(lambda: rig.agent is not None and bool(rig.agent.lines))
     await rig.service.cancel(ANN, task.record.id)
     assert (await rig.over(task)).record.state is TaskState.CANCELLED
 
 
-async def ended_by(rig: Rig, script: object, **how: float) -> tuple[Ended, str]:
-    rig.engine.script = script  # type: ignore[assignment]
+async def ended_by(rig: Rig, script: Script, **how: float) -> tuple[Ended, str]:
+    async def agents_alone(inside: Inside) -> int:
+        return await (script if inside.step == "agent" else good)(inside)
+
+    rig.engine.script = agents_alone
     rig.begin()
     task = await rig.over(await rig.service.create(ANN, SPEC), **how)
     result = task.attempts[0].body.result
@@ -165,8 +170,9 @@ async def test_a_container_taken_away_from_outside_is_lost(rig: Rig) -> None:
     rig.engine.script = until_stopped
     rig.begin()
     task = await rig.service.create(ANN, SPEC)
-    await rig.until(lambda: bool(rig.engine.made) and bool(rig.engine.made[0].lines))
-    await rig.engine.remove(rig.engine.made[0].id)
+    await rig.until(lambda: rig.agent is not None and bool(rig.agent.lines))
+    assert rig.agent is not None
+    await rig.engine.remove(rig.agent.id)
     assert (await rig.over(task)).body.ended is Ended.LOST
 
 
@@ -192,6 +198,8 @@ async def test_an_engine_that_was_away_for_a_while_costs_nothing(rig: Rig) -> No
     go_on = asyncio.Event()
 
     async def script(inside: Inside) -> int:
+        if inside.step != "agent":
+            return await good(inside)
         inside.say("codex.first")
         await go_on.wait()
         return await good(inside)
@@ -199,7 +207,7 @@ async def test_an_engine_that_was_away_for_a_while_costs_nothing(rig: Rig) -> No
     rig.engine.script = script
     rig.begin()
     task = await rig.service.create(ANN, SPEC)
-    await rig.until(lambda: bool(rig.engine.made) and bool(rig.engine.made[0].lines))
+    await rig.until(lambda: rig.agent is not None and bool(rig.agent.lines))
     await rig.until(lambda: len(rig.tasks._logs[task.record.id]) >= 4)
     rig.engine.go_away()
     for _ in range(200):
@@ -210,7 +218,7 @@ async def test_an_engine_that_was_away_for_a_while_costs_nothing(rig: Rig) -> No
     task = await rig.over(task)
     assert task.record.state is TaskState.READY
     assert (await rig.kinds(task)).count("codex.first") == 1
-    assert len(rig.engine.made) == 1
+    assert [one.step for one in rig.engine.made] == ["checkout", "agent"]
 
 
 async def test_an_upload_is_the_agents_tree(rig: Rig) -> None:

@@ -102,7 +102,7 @@ async def test_a_worker_killed_in_mid_task_is_followed_by_another_that_does_it_o
     again = rig.begin("w1")  # its old container belongs to nobody now
     await rig.until(lambda: not rig.engine.there)
     again.cancel()
-    assert len(rig.engine.made) == 1
+    assert [one.step for one in rig.engine.made] == ["checkout", "agent"]
     assert (await rig.kinds(task)).count("task.ready") == 1
 
 
@@ -114,15 +114,15 @@ async def test_a_restarted_worker_adopts_what_went_on_without_it(rig: Rig) -> No
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     gate(rig).open.set()  # the container ends while nobody looks
-    await rig.until(lambda: rig.engine.made[0].exit is not None)
+    await rig.until(lambda: rig.agent is not None and rig.agent.exit is not None)
     rig.begin("w1")
     task = await rig.over(task, step_s=0.5)
     assert task.record.state is TaskState.READY
-    assert len(rig.engine.made) == 1
+    assert [one.step for one in rig.engine.made] == ["checkout", "agent"]
     assert await rig.file(task, 1, "diff.patch") == PATCH
     assert await rig.file(task, 1, "prompt.txt") == SPEC.prompt.encode()
     kinds = await rig.kinds(task)
-    assert [kinds.count(one) for one in ("codex.begun", "codex.began", "worker.adopted")] == [1, 1, 1]
+    assert [kinds.count(one) for one in ("codex.begun", "codex.began", "worker.adopted")] == [1, 2, 1]
     assert rig.keys.minted == 1
     assert rig.keys.alive == {}
 
@@ -131,7 +131,7 @@ async def test_a_cancel_that_came_while_no_worker_lived_still_keeps_the_diff(rig
     rig.engine.script = until_stopped
     first = rig.begin("w1")
     task = await rig.service.create(ANN, SPEC)
-    await rig.until(lambda: bool(rig.engine.made) and bool(rig.engine.made[0].lines))
+    await rig.until(lambda: rig.agent is not None and bool(rig.agent.lines))
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     await rig.service.cancel(ANN, task.record.id)
@@ -206,12 +206,12 @@ async def test_what_does_not_end_within_the_drain_is_left_for_adoption(rig: Rig,
     began_s = rig.clock.monotonic_s()
     await rig.until(worker.done)
     assert (rig.clock.monotonic_s() - began_s < 1) is hurried
-    assert len(rig.engine.there) == 1
+    assert [one.step for one in rig.engine.there.values()] == ["checkout", "agent"]
     assert len(rig.keys.alive) == 1
     gate(rig).open.set()
     rig.begin()
     assert (await rig.over(task, step_s=0.5)).record.state is TaskState.READY
-    assert len(rig.engine.made) == 1
+    assert [one.step for one in rig.engine.made] == ["checkout", "agent"]
 
 
 async def test_a_broken_engine_does_not_eat_the_queue(rig: Rig) -> None:

@@ -169,6 +169,11 @@ class Rig:
         self.workers.append(task)
         return task
 
+    @property
+    def agent(self) -> Inside | None:
+        """The newest agent's container."""
+        return next((one for one in reversed(self.engine.made) if one.step == "agent"), None)
+
     async def until(self, condition: Callable[[], bool], step_s: float = 0.05, turns: int = 3000) -> None:
         for _ in range(turns):
             if condition():
