@@ -122,7 +122,7 @@ async def test_the_whole_family(cloud: Cloud) -> None:
     assert applied.returncode == 0, applied.stdout + applied.stderr
     assert (workdir / "a.txt").read_text() == "hello\nworld\n"
 
-    subprocess.run(["git", "checkout", "-q", "."], cwd=workdir, check=True)
+    subprocess.run(["git", "reset", "-q", "--hard"], cwd=workdir, check=True)
     applied = await cloud.codex("apply", task["id"])
     assert applied.returncode == 0, applied.stdout + applied.stderr
     assert (workdir / "a.txt").read_text() == "hello\nworld\n"
