@@ -27,7 +27,7 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 _AUTHORITY: Final = re.compile(r"(?:([A-Za-z0-9.-]{1,253})|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
 _MODELS: Final = re.compile(r"/v1/models(/[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*)?(\?[A-Za-z0-9._=&-]*)?")
 _PATH: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]*")
-_FORWARDED: Final = ("forwarded", "x-forwarded-", "x-real-ip", "x-client-")
+_FORWARDED: Final = ("forwarded", "x-forwarded-", "x-real-ip", "x-client-ip")
 _HOP: Final = frozenset(
     {
         "connection",
