@@ -6,6 +6,7 @@ state machine's matter (sandbox.states), so that a page that offers too much get
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
@@ -32,7 +33,7 @@ index 1111111..2222222 100644
 +    if not items:
 +        return 0
 +    return sum(int(one["price"]) for one in items)
- 
+\x20
  CURRENCY = 'EUR'
 @@ -20,2 +21,2 @@
 --- not a header but a removed line
@@ -88,7 +89,7 @@ def environment(number: int, label: str, **more: Any) -> Record:
 
 
 def line(number: int, kind: str, data: Record, turn: int = 1) -> Record:
-    return {"number": number, "attempt": turn, "at_s": time.time(), "source": kind.split(".")[0], "kind": kind,
+    return {"number": number, "attempt": turn, "at_s": time.time(), "source": kind.partition(".")[0], "kind": kind,
             "data": data}  # fmt: skip
 
 
@@ -265,6 +266,7 @@ class FakeTasks:
         is_json = headers.get("content-type") == "application/json"
         body = json.loads(content) if is_json else content
         self.calls.append((method, f"{path}?{query}" if query else path, body, headers))
+        body = copy.deepcopy(body)
         try:
             self._allowed(method, headers)
             for name in (f"{method} {path}", path):

@@ -15,7 +15,8 @@ const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 
 export async function render(page) {
   const isNew = page.id === "new";
-  const free = isNew && page.session.principal.tenant_id === null;
+  if (isNew && !page.can("tasks.write")) return replace(page.body, notice("info", "Your role sees environments and does not change them."));
+  const free = isNew && page.session.principal.tenant_id === null && page.can("tenants.read");
   const { items: tenants } = free ? await get("/tenants", { signal: page.signal }) : { items: [] };
   if (free && tenants.length === 0) return replace(page.body, empty("No tenant yet", h("p", {}, "An environment belongs to a tenant. Create one first."), h("a", { class: "button primary", href: "/console/tenants" }, "Tenants")));
   const path = at("v1", "environments", page.id);

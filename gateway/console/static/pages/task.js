@@ -15,6 +15,7 @@ export const permission = "tasks.read";
 
 export const WORKED_ON = ["created", "queued", "setting_up", "running"];
 const LOOK_S = 1;
+const LAST_LOOKS = 3; // the last lines are written after the state that ends a task
 
 export async function render(page) {
   const path = (...more) => at("v1", "tasks", page.id, ...more);
@@ -70,9 +71,11 @@ export async function render(page) {
   replace(page.body, head, side, h("div", { class: "panels" }, tabs.list, diff, logPanel));
   tabs.choose(WORKED_ON.includes(task.state) ? logPanel : diff, false);
   await log.pull();
+  let still = WORKED_ON.includes(task.state) ? 0 : LAST_LOOKS;
   page.every(LOOK_S, async () => {
-    if (WORKED_ON.includes(task.state) || log.behind()) await log.pull();
     await look();
+    still = WORKED_ON.includes(task.state) ? 0 : still + 1;
+    if (still <= LAST_LOOKS || log.behind()) await log.pull();
   });
 }
 

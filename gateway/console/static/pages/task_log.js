@@ -37,7 +37,7 @@ export function logOf(page, path, working) {
   const told = () => { follow.hidden = !working(); stand.textContent = working() ? (follows ? "Live" : "Stopped; nothing new is shown") : "The task is over"; };
 
   async function pull() {
-    if (!follows) return;
+    if (!follows) return told();
     busy ??= take().finally(() => { busy = null; });
     await busy;
   }

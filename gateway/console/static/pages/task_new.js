@@ -12,7 +12,7 @@ const SOURCES = [["repository", "The environment's repository"], ["git", "Anothe
 const KINDS = [[/\.zip$/i, "application/zip"], [/\.tar$/i, "application/x-tar"], [/\.(?:tar\.gz|tgz)$/i, "application/gzip"]];
 
 export async function render(page) {
-  const free = page.session.principal.tenant_id === null; // belongs to no tenant: has to say for which
+  const free = page.session.principal.tenant_id === null && page.can("tenants.read"); // belongs to no tenant: has to say for which
   const { items: tenants } = free ? await get("/tenants", { signal: page.signal }) : { items: [] };
   if (free && tenants.length === 0) return replace(page.body, empty("No tenant yet", h("p", {}, "A task belongs to a tenant. Create one first."), h("a", { class: "button primary", href: "/console/tenants" }, "Tenants")));
   const holder = h("div", {});
