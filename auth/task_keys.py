@@ -96,24 +96,16 @@ class TaskKeys:
         return plain, key.id
 
     async def end(self, key_id: str) -> bool:
-        """The key is revoked; False when there is none, or it had ended before. Raises StoreUnavailable."""
+        """The key is gone, and what runs under it is ended; False when there was none. Raises StoreUnavailable."""
         await self._close(key_id)
-        for _ in range(TRIES):
-            key = next((one for one in await self._store.keys() if one.id == key_id), None)
-            if key is None or key.revoked_at_s is not None or TASK_SCOPE not in key.scopes:
-                return False
-            try:
-                await self._store.put_key(replace(key, revoked_at_s=self._clock.now_s()), key.version)
-            except Conflict:
-                continue
-            return True
-        raise Conflict(f"the key {key_id} changes all the time; try again")
+        key = next((one for one in await self._store.keys() if one.id == key_id), None)
+        return key is not None and TASK_SCOPE in key.scopes and await self._store.remove_key(key_id)
 
     async def end_task(self, task_id: str, attempt: int) -> int:
         """Ends every key of one attempt, also those that an earlier worker made; how many that were."""
         name = f"task:{task_id}/{attempt}"
         keys = [one for one in await self._store.keys() if one.name == name and TASK_SCOPE in one.scopes]
-        return sum([await self.end(one.id) for one in keys if one.revoked_at_s is None])
+        return sum([await self.end(one.id) for one in keys])
 
     async def spent(self, key_id: str) -> int:
         """Tokens that its calls have used; 0 for a key that is not known (any more)."""

@@ -143,6 +143,9 @@ class KeyStore(Protocol):
 
     async def put_key(self, key: ClientKey, expected_version: int) -> ClientKey: ...
 
+    async def remove_key(self, key_id: str) -> bool:
+        """For good; False when absent. People's keys are revoked and stay on the list; those of machines go."""
+
     async def sealed_value(self, name: str, make: bytes) -> bytes:
         """The sealed record ``name``; stores ``make`` when absent. All processes get the same bytes."""
 

@@ -219,6 +219,13 @@ class MemoryStore:
         self._touch()
         return _put(self._keys, key.id, key, expected_version)
 
+    async def remove_key(self, key_id: str) -> bool:
+        self._must_be_open()
+        if self._keys.pop(key_id, None) is None:
+            return False
+        self._touch()
+        return True
+
     async def sealed_value(self, name: str, make: bytes) -> bytes:
         self._must_be_open()
         return self._values.setdefault(name, make)

@@ -122,6 +122,16 @@ async def put_key(records: RedisRecords, changed: ClientKey, expected_version: i
     return await records.transact(queries, decide)
 
 
+async def remove_key(records: RedisRecords, key_id: str) -> bool:
+    def decide(seen: Seen) -> Decision[bool]:
+        row, guard = seen.found
+        if row is None:
+            return Decision(False)
+        return Decision(True, [("HDEL", Table.KEYS, key_id), _guard(guard), touch()])
+
+    return await records.transact([get(Table.KEYS, key_id), get(Table.COUNTERS, "keys")], decide)
+
+
 async def sealed_value(records: RedisRecords, vault: Vault, name: str, make: bytes) -> bytes:
     def decide(seen: Seen) -> Decision[bytes]:
         (row,) = seen.found

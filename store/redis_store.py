@@ -179,6 +179,9 @@ class RedisStore:
     async def put_key(self, key: ClientKey, expected_version: int) -> ClientKey:
         return await redis_keys.put_key(self._records, key, expected_version)
 
+    async def remove_key(self, key_id: str) -> bool:
+        return await redis_keys.remove_key(self._records, key_id)
+
     async def sealed_value(self, name: str, make: bytes) -> bytes:
         return await redis_keys.sealed_value(self._records, await self._sealing(), name, make)
 

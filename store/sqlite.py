@@ -166,6 +166,9 @@ class SqliteStore:
     async def put_key(self, key: ClientKey, expected_version: int) -> ClientKey:
         return await self._threads.write(lambda db: sqlite_keys.put_key(db, key, expected_version))
 
+    async def remove_key(self, key_id: str) -> bool:
+        return await self._threads.write(lambda db: sqlite_keys.remove_key(db, key_id))
+
     async def sealed_value(self, name: str, make: bytes) -> bytes:
         found = await self._threads.read(lambda db: sqlite_keys.find_sealed(db, self._vault, name))
         if found is not None:

@@ -99,6 +99,13 @@ def put_key(db: sqlite3.Connection, changed: ClientKey, expected_version: int) -
     return _key(row)
 
 
+def remove_key(db: sqlite3.Connection, key_id: str) -> bool:
+    gone = db.execute("DELETE FROM client_keys WHERE id = ?", (key_id,)).rowcount > 0
+    if gone:
+        touch_directory(db)
+    return gone
+
+
 def find_sealed(db: sqlite3.Connection, vault: Vault, name: str) -> bytes | None:
     row = db.execute("SELECT sealed FROM sealed_values WHERE name = ?", (_row_name(name),)).fetchone()
     return None if row is None else vault.open(row[0], _place(name))

@@ -44,6 +44,7 @@ async def test_a_key_lives_for_its_attempt_and_is_ended_for_good(kind: str, tmp_
         assert document is not None
         assert read_account(document) == TaskAccount("task-1", 2, 1000)
         assert secret.reveal().encode() not in document.body
+        await store.add_key(RING.mint("t1", now_s=clock.now_s(), name="somebody's")[1])
         assert await TaskKeys(other, RING, clock).end(key_id)
         assert not await keys.end(key_id), "it has ended before"
         with pytest.raises(InvalidKey):

@@ -245,3 +245,13 @@ async def test_a_check_changes_nothing_and_a_closed_store_is_unavailable(store: 
         await store.accounts()
     with pytest.raises(StoreUnavailable):
         await store.add_tenant(make_tenant())
+
+
+async def test_a_removed_key_is_gone_everywhere_and_the_directory_says_so(store: Store, other: Store) -> None:
+    await store.add_tenant(make_tenant())
+    await store.add_key(make_key("k1"))
+    before = (await store.changes(0)).directory_revision
+    assert await other.remove_key("k1")
+    assert await store.keys() == ()
+    assert (await store.changes(0)).directory_revision > before
+    assert not await store.remove_key("k1")
