@@ -24,11 +24,11 @@ async def runs_of(
     wanted = settings.sandbox
     if not (wanted.enabled and wanted.synchronous):
         return None
-    from gateway.x_codex.near import is_near  # noqa: PLC0415 - see the module
-    from gateway.x_codex.queued import RunQueue  # noqa: PLC0415
-    from gateway.x_codex.run import RunRules, SynchronousRuns  # noqa: PLC0415
-    from gateway.x_codex.wish import WishRules  # noqa: PLC0415
-    from sandbox.environments import Environments  # noqa: PLC0415
+    from gateway.x_codex.near import is_near  # noqa: PLC0415 - loaded when switched on
+    from gateway.x_codex.queued import RunQueue  # noqa: PLC0415 - likewise
+    from gateway.x_codex.run import RunRules, SynchronousRuns  # noqa: PLC0415 - likewise
+    from gateway.x_codex.wish import WishRules  # noqa: PLC0415 - likewise
+    from sandbox.environments import Environments  # noqa: PLC0415 - likewise
 
     near = wanted.local_only and await is_near(settings.upstream.base_url)
     rules = RunRules(
@@ -44,6 +44,6 @@ async def runs_of(
 
 def _results(settings: Settings) -> ResultStore:
     """Where the worker keeps what a run leaves."""
-    from ops.house_tasks import results_of  # noqa: PLC0415
+    from ops.house_tasks import results_of  # noqa: PLC0415 - likewise
 
     return results_of(settings)
