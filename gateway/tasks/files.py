@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from gateway.admin.faults import absent
-from gateway.admin.types import Call, Handlers, RawHeader, Reply
+from gateway.admin.types import Call, Handlers, Reply
 from gateway.tasks.answers import FileView
 from gateway.tasks.bodies import DiffQuery
 from gateway.tasks.routes import BYTES, DIFF
@@ -110,16 +110,13 @@ async def sized(results: ResultStore, task: Task) -> list[FileView]:
 
 async def _reply(results: ResultStore, attempt: Attempt, name: str, shown: str, kind: str) -> Reply:
     blob = blob_of(attempt, name)
-    size = None if blob is None else await results.size(blob)
     pieces = None if blob is None else await results.get(blob)
     if pieces is None:
         raise absent("file")
-    length: tuple[RawHeader, ...] = () if size is None else ((b"content-length", str(size).encode()),)
     headers = (
         (b"content-type", kind.encode()),
         (b"content-disposition", disposition(shown)),
         (b"content-security-policy", _POLICY),
-        *length,
     )
     return Reply(None, 200, headers, pieces=pieces)
 

@@ -51,7 +51,7 @@ async def test_the_diff_is_the_best_ones_or_the_named_ones_or_as_far_as_it_got(h
     await house.worker.end()
     best = await house.ask("GET", path, house.one)
     assert best.body == DIFF.encode()
-    assert int(best.headers[b"content-length"]) == len(best.body)
+    assert b"content-length" not in best.headers, "its end is the stream's end: what is cut short is seen to be"
     assert (await house.ask("GET", path, house.one, query="attempt=1")).body == b"far"
     assert (await house.ask("HEAD", path, house.one)).body == b""
 
