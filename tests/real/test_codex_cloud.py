@@ -19,8 +19,8 @@ from ops.simulator import running_simulator
 from sandbox.types import Ended
 from tests.flow.stage import settings_for
 from tests.gateway.tasks.worker import DIFF, PlayedWorker
+from tests.real.command import Command
 from tests.real.conftest import CodexCli, CodexRun
-from tests.real.test_codex_command import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(180)]
 

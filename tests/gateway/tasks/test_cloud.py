@@ -66,7 +66,7 @@ async def test_environments_by_repository(house: TaskHouse) -> None:
         {"input_items": [{"type": "message", "role": "assistant", "content": [{"text": "x"}]}]},
         {"metadata": {"best_of_n": 5}},
         {"new_task": {"environment_id": "env_1", "branch": "--upload-pack=x"}},
-        {"input_items": [*CLOUD_TASK["input_items"][:1], {"type": "pre_apply_patch", "output_diff": {"diff": "no"}}]},
+        {"input_items": [{"content": [{"text": "x"}]}, {"type": "pre_apply_patch", "output_diff": {"diff": "no"}}]},
     ],
     ids=str,
 )

@@ -16,8 +16,15 @@ from tests.gateway.tasks.rig import TaskHouse
 LIVE = {"accept": "text/event-stream"}
 
 
-async def listen(house: TaskHouse, task_id: str, who: Someone | None = None, **headers: str) -> asyncio.Task[Line]:
-    asking = house.ask("GET", f"/v1/tasks/{task_id}/log", who or house.one, headers=LIVE | headers)
+async def listen(
+    house: TaskHouse, task_id: str, who: Someone | None = None, last: int | None = None
+) -> asyncio.Task[Line]:
+    asking = house.ask(
+        "GET",
+        f"/v1/tasks/{task_id}/log",
+        who or house.one,
+        headers=LIVE | ({} if last is None else {"last-event-id": str(last)}),
+    )
     listening = asyncio.get_running_loop().create_task(asking)
     await settle()
     return listening
@@ -55,7 +62,7 @@ async def test_it_tells_what_happens_and_ends_with_the_task(house: TaskHouse) ->
     assert line.body.endswith(b'event: end\ndata: {"state":"ready"}\n\n')
     assert numbers(line.body) == sorted(set(numbers(line.body)))
     for seen in range(len(events) - 1):
-        resumed = await listen(house, task["id"], **{"last-event-id": str(numbers(line.body)[seen])})
+        resumed = await listen(house, task["id"], last=numbers(line.body)[seen])
         await later(house, 2)
         assert numbers((await resumed).body) == numbers(line.body)[seen + 1 :]
 
