@@ -68,7 +68,7 @@ def with_address(settings: Settings, sock: socket.socket) -> Settings:
     if settings.sandbox.gateway_url is not None:
         return settings
     host, port = sock.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - what is listened on, not where we listen
     scheme = "https" if settings.server.tls_cert_file else "http"
     given = settings.sandbox.model_copy(update={"gateway_url": f"{scheme}://{host}:{port}"})
     return settings.model_copy(update={"sandbox": given})
