@@ -48,7 +48,7 @@ _ATTEMPT_WORDS = {
 _PATH_CHARS = 200
 _FOREIGN = ("model", "path", "tenant", "account")
 """Fields of the line whose text is not ours: what clients, operators and upstreams named."""
-_LOOKED_AT = frozenset({"admin", "console"})
+_LOOKED_AT = frozenset({"admin", "console", "tasks"})
 _FOR_A_PERSON = frozenset({"upstream_blocked", "redirect"})
 """Faults that no retry mends: the edge blocks our network, or the backend has moved."""
 
