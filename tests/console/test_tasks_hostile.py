@@ -105,9 +105,9 @@ async def test_hostile_tasks_diffs_and_logs_are_inert(staged: Staged) -> None:
         for one in tasks.tasks:
             await page.evaluate(f"history.pushState(null, '', '/console/tasks/{one['id']}')")
             await page.evaluate("dispatchEvent(new PopStateEvent('popstate'))")
-            await expect(page.locator(".diff-file").first).to_be_attached()
+            await expect(page.locator(".diff-file").first).to_be_attached(timeout=30_000)
             await page.get_by_role("tab", name="Log").click()
-            await expect(page.locator(".log-line")).to_have_count(9)
+            await expect(page.locator(".log-line")).to_have_count(9, timeout=30_000)
             await unharmed(stage)
             shown = await page.locator("#app").inner_text()
             assert not set(shown) & set("\x00\x07\x08\x1b\x7f\x9b\u202e\u2066\ufeff")
