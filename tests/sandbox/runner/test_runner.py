@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,10 @@ def test_as_root_the_source_and_what_scripts_made_become_the_agents(
 ) -> None:
     uid = 54321
     arguments[arguments.index("--agent-uid") + 1] = str(uid)
-    for folder in (*tmp_path.parents[:2], tmp_path):  # git runs as the agent and has to get there
-        folder.chmod(0o755)
+    top = Path(tempfile.gettempdir())
+    for folder in (tmp_path, *tmp_path.parents):  # git runs as the agent and has to get there
+        if folder != top and folder.is_relative_to(top):
+            folder.chmod(0o755)
     os.chown(places.workspace, uid, uid)
     (tmp_path / "outside").write_text("x")
     script = f"id -u; git status --short; mkdir sub; echo y > sub/made; ln -s {tmp_path}/outside link; echo z > ~/tool"
