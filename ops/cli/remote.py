@@ -149,10 +149,15 @@ class Remote:
         if body is not None:
             content, asked = msgspec.json.encode(body), {**asked, "content-type": "application/json"}
         given = {name: value for name, value in (params or {}).items() if value is not None}
+        url = self.target.url + path
         try:
-            answer = await self.http.request(
-                method, self.target.url + path, params=given or None, headers=asked, content=content
-            )
+            try:
+                answer = await self.http.request(method, url, params=given or None, headers=asked, content=content)
+            except httpx.RemoteProtocolError:
+                if method != "GET":
+                    raise
+                # a kept connection that the server has just closed: reading again changes nothing
+                answer = await self.http.request(method, url, params=given or None, headers=asked)
         except httpx.HTTPError as error:
             fail(f"{unreachable(self.target, error)}")
         if not answer.is_success:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import tarfile
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +111,8 @@ async def house(
     before = left(agent_image.docker)
     monkeypatch.chdir(tmp_path)
     sandbox = {"enabled": True, "engine_url": agent_image.socket_url, "image": agent_image.tag, "lease_s": 6.0}
-    async with serving(tmp_path, simulator, sandbox=sandbox) as gateway:
+    short = tempfile.mkdtemp(prefix="relay-sb-", dir="/tmp")  # it holds a Unix socket, whose path may have 108 bytes
+    async with serving(tmp_path, simulator, sandbox={**sandbox, "folder": short}) as gateway:
         settings = settings_of(tmp_path / "config.toml")
         clock = SystemClock()
         store = await open_store(settings.store.url, keys=keys_of(settings), busy_timeout_s=5.0, create=False)
@@ -121,6 +124,7 @@ async def house(
         await one.nothing_left()
         await store.close()
     assert left(agent_image.docker) == before
+    shutil.rmtree(short)
 
 
 async def test_a_whole_task_edits_a_file_and_leaves_a_diff(house: House) -> None:
