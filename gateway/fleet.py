@@ -7,6 +7,8 @@ admission that follows (429). A hot store that is away refuses nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from auth.fleet_limits import FleetLimits
 from auth.types import Caller
 from gateway.idempotency import Claim, IdempotencyGate
@@ -15,7 +17,9 @@ from gateway.idempotency import Claim, IdempotencyGate
 class FleetGate:
     """For gateways whose limits are shared over hosts; the others have none."""
 
-    def __init__(self, limits: FleetLimits, idempotency: IdempotencyGate) -> None:
+    def __init__(self, limits: FleetLimits, idempotency: IdempotencyGate, begin: Callable[[], None]) -> None:
+        """``begin`` starts the time that one request may spend on the hot store in all."""
+        self._begin = begin
         self._limits = limits
         self._idempotency = idempotency
 
@@ -24,6 +28,7 @@ class FleetGate:
 
         Raises GatewayError (409). Whenever it raises, cancelled or not, the claim has been ended.
         """
+        self._begin()
         try:
             if claim is not None:
                 await self._idempotency.agree(claim)

@@ -136,7 +136,7 @@ def sharing_of(
     counts = LeasedCounts(line, prefix, worker, clock, rank=seat.index, count=seat.count)
     once = FleetOnce(line, prefix, worker)
     fleet_limits, keys = FleetLimits(counts, clock), IdempotencyGate(clock, fleet=once)
-    hot = Hot(line, state, counts, once, FleetGate(fleet_limits, keys))
+    hot = Hot(line, state, counts, once, FleetGate(fleet_limits, keys, line.begin))
     return Sharing(tiered(durable, state, line), fleet_limits, keys, worker, True, most, hot)
 
 

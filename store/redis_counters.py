@@ -174,7 +174,7 @@ class LeasedCounts:
     async def gather(self, lots: Sequence[Lot]) -> None:
         """Sees to it that one of each may be taken at once, if the fleet has it. Take before the next await.
 
-        Returns after at most the line's timeout, whatever happens; never raises for the server.
+        Returns after at most the line's patience with this request, whatever happens; never raises for the server.
         """
         lots = [lot for lot in lots if not self.ready(lot)]
         if not lots:
@@ -183,7 +183,7 @@ class LeasedCounts:
             lot.waiting += 1
         asked = [lot.asked for lot in lots]
         try:
-            async with asyncio.timeout(self._line.timeout_s), self._turn:
+            async with asyncio.timeout(self._line.patience_s), self._turn:
                 if any(
                     lot.asked == before for lot, before in zip(lots, asked, strict=True)
                 ):  # else somebody has, for us

@@ -17,7 +17,9 @@ class StoreSettings(Section):
         "sqlite:///data/relay.db", description="Durable records: sqlite:///PATH, redis://HOST:PORT/DB or memory://."
     )
     hot_url: str | None = Field(None, description="Shared hot state, redis://...; the durable store when not set.")
-    redis_timeout_ms: int = Field(100, ge=10, le=5000, description="Longest wait for one answer of the hot store.")
+    redis_timeout_ms: int = Field(
+        100, ge=10, le=5000, description="Longest that one request waits for the hot store in all."
+    )
     redis_prefix: str = Field("codex-relay", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="First part of Redis keys.")
     busy_timeout_s: Seconds = Field(2.0, description="Longest wait for a locked database.")
 

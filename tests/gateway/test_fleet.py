@@ -51,7 +51,7 @@ class Desk:
         self.elsewhere = Elsewhere()
         self.limits = Patient()
         self.idempotency = IdempotencyGate(FakeClock(), fleet=self.elsewhere)
-        self.gate = FleetGate(cast("FleetLimits", self.limits), self.idempotency)
+        self.gate = FleetGate(cast("FleetLimits", self.limits), self.idempotency, lambda: None)
 
 
 @pytest.fixture
